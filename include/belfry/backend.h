@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/**
+ * belfry/backend.h - the back end of vhost-user, for devices.
+ *
+ * One struct bf_backend is one device; it serves one connection at a time, and when that ends it can
+ * be attached to the next. The library speaks the protocol, maps guest memory, keeps the state of the
+ * vrings, and registers doorbell pages with the front end; the device does the work.
+ *
+ * Context: control and queue, as in docs/architecture.md. Everything here belongs to the control
+ * context, the one that calls bf_backend_dispatch(); virtq.h is for the queue context. The one point
+ * of hand-over is vring_start (control gives the virtqueue to the device's queue thread) and
+ * vring_stop (returns when the thread has let go of it). A change of guest memory under running
+ * vrings stops them all, swaps the map, and starts them again.
+ *
+ * Errors are negative errno; bf_backend_error() has the sentence for people.
+ */
+#ifndef BELFRY_BACKEND_H
+#define BELFRY_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <belfry/log.h>
+#include <belfry/memory.h>
+#include <belfry/protocol.h>
+#include <belfry/virtq.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct bf_backend;
+
+/** The device. All run on the control context, inside dispatch, attach or detach. */
+struct bf_backend_ops {
+	/**
+	 * A vring is ready: started (its kick arrived) and enabled. Give @vq to a queue thread, which
+	 * must look at the ring once without waiting for a kick. This is also the place to call
+	 * bf_backend_publish_doorbell(). Non-zero: the front end is told that its request failed.
+	 */
+	int (*vring_start)(void *opaque, unsigned queue, struct bf_virtq *vq);
+	/**
+	 * Finish or abandon what is in flight, push and notify what is finished, and let go of @vq:
+	 * on return no thread touches it or guest memory. Must not fail.
+	 */
+	void (*vring_stop)(void *opaque, unsigned queue);
+	/**
+	 * Config space, for BF_PROTOCOL_F_CONFIG; the range lies inside config_size. NULL: not served.
+	 * set_config: non-zero refuses. @migration: not a guest's write.
+	 */
+	int (*get_config)(void *opaque, uint32_t offset, void *data, uint32_t len);
+	int (*set_config)(void *opaque, uint32_t offset, const void *data, uint32_t len,
+			  bool migration);
+	/** The virtio features that the driver accepted, a subset of those offered. May be NULL. */
+	int (*set_features)(void *opaque, uint64_t features);
+	/** Device reset: all vrings are stopped already. May be NULL. */
+	void (*reset)(void *opaque);
+	/**
+	 * The front end's answer to bf_backend_publish_doorbell(): 0 the driver's stores now reach
+	 * the page; negative: it was refused (-EREMOTEIO) or the feature is missing (-EOPNOTSUPP), and
+	 * the queue is served by its eventfd. The library signals the queue's own kick eventfd once
+	 * in both cases, since a kick may have fallen in between. May be NULL.
+	 */
+	void (*doorbell_result)(void *opaque, unsigned queue, int result);
+	/**
+	 * The connection ended. Vrings are stopped, guest memory is unmapped. @error: 0 the front end
+	 * closed it between messages, else negative errno. Runs in dispatch. May be NULL.
+	 */
+	void (*disconnected)(void *opaque, int error);
+};
+
+struct bf_backend_config {
+	const struct bf_backend_ops *ops; /* borrowed for the life of the object */
+	void *opaque;
+	const char *name;           /* tag in messages; copied */
+	unsigned nr_queues;         /* 1 .. BF_MAX_QUEUES */
+	uint16_t max_queue_size;    /* 0: BF_MAX_QUEUE_SIZE */
+	uint32_t config_size;       /* bytes of config space; 0: none */
+	uint64_t features;          /* virtio features to offer; the library adds bit 30 */
+	uint64_t protocol_features; /* offer no others; 0: all that fit the device */
+	struct bf_log log;
+};
+
+/** Protocol features that the library serves as back end. */
+uint64_t bf_backend_supported_protocol_features(void);
+
+/** 0 and *@be; -EINVAL a config that makes no sense; -ENOMEM; errno of epoll_create1(). */
+int bf_backend_new(const struct bf_backend_config *config, struct bf_backend **be);
+/** Stops vrings, closes, unmaps, frees. NULL is fine. */
+void bf_backend_free(struct bf_backend *be);
+
+/**
+ * bf_backend_attach - serve a connected socket. @fd: AF_UNIX stream, owned from here on, also on
+ * failure. Never waits. -EALREADY if attached.
+ */
+int bf_backend_attach(struct bf_backend *be, int fd);
+/** End the connection from this side: vrings stop, doorbells are gone with it. Idempotent. */
+void bf_backend_detach(struct bf_backend *be);
+bool bf_backend_attached(const struct bf_backend *be);
+
+/** An fd to poll for reading for the life of the object. Borrowed. */
+int bf_backend_fd(const struct bf_backend *be);
+/**
+ * Serve what is there; never blocks on the peer. 0, or the error that ended the connection (already
+ * reported through disconnected).
+ */
+int bf_backend_dispatch(struct bf_backend *be);
+const char *bf_backend_error(const struct bf_backend *be);
+
+/** Accepted virtio features (without bit 30), and agreed protocol features. */
+uint64_t bf_backend_features(const struct bf_backend *be);
+uint64_t bf_backend_protocol_features(const struct bf_backend *be);
+/** The current map of guest memory, or NULL. Borrowed; bf_memory_ref() to keep it. */
+struct bf_memory *bf_backend_memory(const struct bf_backend *be);
+
+/**
+ * bf_backend_publish_doorbell - hand the front end the page that rings @queue.
+ * @fd: borrowed, sent. @offset: of the page in it, e.g. a VFIO region offset.
+ * Sends and returns: requests for any number of queues are on their way together, and each answer
+ * comes to doorbell_result. Legal from vring_start on until vring_stop.
+ * -EOPNOTSUPP if not agreed (the queue is served by its eventfd: say so once); -EINVAL a queue that
+ * is not running or an @offset that is not page-aligned; -ENOTCONN.
+ */
+int bf_backend_publish_doorbell(struct bf_backend *be, unsigned queue, int fd, uint64_t offset);
+/** Take it back, so that kicks come by eventfd again. Answered like publish. */
+int bf_backend_withdraw_doorbell(struct bf_backend *be, unsigned queue);
+
+/** Tell the front end that config space changed. -EOPNOTSUPP without back-end channel; -ENOTCONN. */
+int bf_backend_config_changed(struct bf_backend *be);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
