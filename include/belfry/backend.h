@@ -2,13 +2,13 @@
 /**
  * belfry/backend.h - the back end of vhost-user, for devices.
  *
- * One struct bf_backend is one device; it serves one connection at a time, and when that ends it can
- * be attached to the next. The library speaks the protocol, maps guest memory, keeps the state of the
- * vrings, and registers doorbell pages with the front end; the device does the work.
+ * One struct bf_backend is one device; it serves one connection at a time, and when that ends it
+ * can be attached to the next. The library speaks the protocol, maps guest memory, keeps the state
+ * of the vrings, and registers doorbell pages with the front end; the device does the work.
  *
  * Context: control and queue, as in docs/architecture.md. Everything here belongs to the control
- * context, the one that calls bf_backend_dispatch(); virtq.h is for the queue context. The one point
- * of hand-over is vring_start (control gives the virtqueue to the device's queue thread) and
+ * context, the one that calls bf_backend_dispatch(); virtq.h is for the queue context. The one
+ * point of hand-over is vring_start (control gives the virtqueue to the device's queue thread) and
  * vring_stop (returns when the thread has let go of it). A change of guest memory under running
  * vrings stops them all, swaps the map, and starts them again.
  *
@@ -32,22 +32,29 @@ extern "C" {
 
 struct bf_backend;
 
-/** The device. All run on the control context, inside dispatch, attach or detach. */
+/**
+ * The device. All run on the control context, inside dispatch, publish, detach or free. None may
+ * call dispatch, attach, detach or free, except that disconnected may attach the next connection.
+ */
 struct bf_backend_ops {
 	/**
-	 * A vring is ready: started (its kick arrived) and enabled. Give @vq to a queue thread, which
-	 * must look at the ring once without waiting for a kick. This is also the place to call
-	 * bf_backend_publish_doorbell(). Non-zero: the front end is told that its request failed.
+	 * A vring is ready: started (SET_VRING_KICK arrived), enabled, set up. Give @vq to a queue
+	 * thread, which must look at the ring once without waiting for a kick. This is also the
+	 * place to call bf_backend_publish_doorbell(), each time: a vring is stopped and started
+	 * also for a change of memory or of an eventfd, and a page that is not published again is
+	 * withdrawn. Non-zero: the front end is told that its request failed, and the vring does
+	 * not run.
 	 */
 	int (*vring_start)(void *opaque, unsigned queue, struct bf_virtq *vq);
 	/**
-	 * Finish or abandon what is in flight, push and notify what is finished, and let go of @vq:
-	 * on return no thread touches it or guest memory. Must not fail.
+	 * Finish what is in flight, push and notify it, and let go of the virtqueue: on return no
+	 * thread touches it or guest memory. What is abandoned instead is not offered again when
+	 * the vring goes on: fit only for an end of the connection. Must not fail.
 	 */
 	void (*vring_stop)(void *opaque, unsigned queue);
 	/**
-	 * Config space, for BF_PROTOCOL_F_CONFIG; the range lies inside config_size. NULL: not served.
-	 * set_config: non-zero refuses. @migration: not a guest's write.
+	 * Config space, for BF_PROTOCOL_F_CONFIG; the range lies inside config_size. NULL: not
+	 * served. set_config: non-zero refuses. @migration: not a guest's write.
 	 */
 	int (*get_config)(void *opaque, uint32_t offset, void *data, uint32_t len);
 	int (*set_config)(void *opaque, uint32_t offset, const void *data, uint32_t len,
@@ -58,14 +65,15 @@ struct bf_backend_ops {
 	void (*reset)(void *opaque);
 	/**
 	 * The front end's answer to bf_backend_publish_doorbell(): 0 the driver's stores now reach
-	 * the page; negative: it was refused (-EREMOTEIO) or the feature is missing (-EOPNOTSUPP), and
-	 * the queue is served by its eventfd. The library signals the queue's own kick eventfd once
-	 * in both cases, since a kick may have fallen in between. May be NULL.
+	 * the page; negative: it was refused (-EREMOTEIO) or the feature is missing (-EOPNOTSUPP),
+	 * and the queue is served by its eventfd. The library signals the queue's own kick eventfd
+	 * once in both cases, since a kick may have fallen in between. An answer for an earlier run
+	 * of the queue is dropped. May be NULL.
 	 */
 	void (*doorbell_result)(void *opaque, unsigned queue, int result);
 	/**
-	 * The connection ended. Vrings are stopped, guest memory is unmapped. @error: 0 the front end
-	 * closed it between messages, else negative errno. Runs in dispatch. May be NULL.
+	 * The connection ended. Vrings are stopped, guest memory is unmapped. @error: 0 the front
+	 * end closed it between messages, else negative errno. Runs in dispatch. May be NULL.
 	 */
 	void (*disconnected)(void *opaque, int error);
 };
@@ -92,18 +100,24 @@ void bf_backend_free(struct bf_backend *be);
 
 /**
  * bf_backend_attach - serve a connected socket. @fd: AF_UNIX stream, owned from here on, also on
- * failure. Never waits. -EALREADY if attached.
+ * failure. Never waits. -EALREADY if attached; -EPROTOTYPE, -ENOTSOCK if it is something else.
  */
 int bf_backend_attach(struct bf_backend *be, int fd);
-/** End the connection from this side: vrings stop, doorbells are gone with it. Idempotent. */
+/**
+ * End the connection from this side: vrings stop, doorbells are gone with it. disconnected is not
+ * called. Idempotent.
+ */
 void bf_backend_detach(struct bf_backend *be);
 bool bf_backend_attached(const struct bf_backend *be);
 
 /** An fd to poll for reading for the life of the object. Borrowed. */
 int bf_backend_fd(const struct bf_backend *be);
 /**
- * Serve what is there; never blocks on the peer. 0, or the error that ended the connection (already
- * reported through disconnected).
+ * Serve what is there, a bounded number of messages; never blocks on the peer. 0, or the error that
+ * ended the connection (already reported through disconnected): -EPROTONOSUPPORT another version,
+ * -EPROTO, -EBADMSG, -EBADF, -ENOMSG bytes that are not the protocol, or a refused request that
+ * needs a reply. A refused request that does not is answered with failure, and the connection
+ * lives.
  */
 int bf_backend_dispatch(struct bf_backend *be);
 const char *bf_backend_error(const struct bf_backend *be);
@@ -119,14 +133,19 @@ struct bf_memory *bf_backend_memory(const struct bf_backend *be);
  * @fd: borrowed, sent. @offset: of the page in it, e.g. a VFIO region offset.
  * Sends and returns: requests for any number of queues are on their way together, and each answer
  * comes to doorbell_result. Legal from vring_start on until vring_stop.
- * -EOPNOTSUPP if not agreed (the queue is served by its eventfd: say so once); -EINVAL a queue that
- * is not running or an @offset that is not page-aligned; -ENOTCONN.
+ * (without REPLY_ACK no answer comes: the result is 0, and doorbell_result runs before this
+ * returns). -EOPNOTSUPP if not agreed (the queue is served by its eventfd: say so once); -EINVAL a
+ * queue that is not running or an @offset that is not page-aligned; -ENOBUFS a front end that
+ * answers nothing; -ENOTCONN; -ENOMEM.
  */
 int bf_backend_publish_doorbell(struct bf_backend *be, unsigned queue, int fd, uint64_t offset);
 /** Take it back, so that kicks come by eventfd again. Answered like publish. */
 int bf_backend_withdraw_doorbell(struct bf_backend *be, unsigned queue);
 
-/** Tell the front end that config space changed. -EOPNOTSUPP without back-end channel; -ENOTCONN. */
+/**
+ * Tell the front end that config space changed; at once, or, while no vring is started and the
+ * front end must be left alone, when the first is. -EOPNOTSUPP without back-end channel; -ENOTCONN.
+ */
 int bf_backend_config_changed(struct bf_backend *be);
 
 #ifdef __cplusplus

@@ -20,6 +20,10 @@
  *   -ETIMEDOUT   no reply in time; the connection is closed, since replies can no longer be matched
  *   -EPROTO      the back end broke the protocol; the connection is closed
  *   -EREMOTEIO   the back end answered the request with a failure; the connection stays
+ *   -ENOMEM, -EMFILE, ...  this process ran out of something
+ * A back end that cannot acknowledge (no BF_PROTOCOL_F_REPLY_ACK) is asked for its features last, so
+ * that no call returns before the back end has seen its requests; a failure then shows only by the
+ * connection being closed.
  */
 #ifndef BELFRY_FRONTEND_H
 #define BELFRY_FRONTEND_H
@@ -45,7 +49,7 @@ struct bf_frontend_ops {
 	 * @page: host address of one mapped host page, valid until doorbell_unmap returns.
 	 * The eventfd path must stay wired underneath. May run inside a call that waits; must not
 	 * call back into the library. Non-zero refuses: the queue stays on its eventfd and the back
-	 * end is told. NULL: HOST_NOTIFIER is never agreed.
+	 * end is told. NULL (or doorbell_unmap NULL): HOST_NOTIFIER is never agreed.
 	 */
 	int (*doorbell_map)(void *opaque, unsigned queue, void *page);
 	/**
@@ -54,12 +58,17 @@ struct bf_frontend_ops {
 	 * signals the queue's kick eventfd once, so that nothing is lost. Same rules as above.
 	 */
 	void (*doorbell_unmap)(void *opaque, unsigned queue);
-	/** The back end says that config space changed. Runs in dispatch; may call anything. */
+	/**
+	 * The back end says that config space changed, once for any number of such messages. Runs in
+	 * dispatch; may call anything, even bf_frontend_free().
+	 */
 	void (*config_changed)(void *opaque);
 	/**
 	 * The connection is gone: the peer closed it or broke the protocol. Doorbells are already
 	 * withdrawn, vrings are stopped, -ENOTCONN from now on until attached again.
-	 * @error: negative errno; bf_frontend_error() has the text. Runs in dispatch.
+	 * @error: negative errno, -ENOTCONN if the peer closed; bf_frontend_error() has the text.
+	 * Runs in dispatch, once; may call anything, even bf_frontend_free(). Not called for an
+	 * attach that failed, nor after bf_frontend_detach() or another attach.
 	 */
 	void (*disconnected)(void *opaque, int error);
 };
@@ -71,7 +80,7 @@ struct bf_frontend_config {
 	const struct bf_frontend_ops *ops; /* borrowed for the life of the object; may be NULL */
 	void *opaque;                      /* handed to the operations */
 	const char *name;                  /* tag in messages, e.g. "blk0"; copied */
-	unsigned timeout_ms;               /* longest wait for one reply; 0: 10 s */
+	unsigned timeout_ms;               /* longest wait of one round trip; 0: 10 s */
 	uint64_t protocol_features;        /* agree to no others; 0: all supported */
 	struct bf_log log;
 };
@@ -89,8 +98,8 @@ void bf_frontend_free(struct bf_frontend *fe);
  * @fd: connected AF_UNIX stream socket (bf_socket_connect(), or accepted); owned from here on,
  *      also on failure.
  * Negotiates features and protocol features, asks for the number of queues and memory slots, sends
- * the back-end channel. -EALREADY if attached; -EPROTONOSUPPORT if the peer is of another version.
- * After a disconnect the same object can be attached again.
+ * the back-end channel, in three round trips. -EALREADY if attached; -EPROTONOSUPPORT if the peer is
+ * of another version. After a disconnect the same object can be attached again.
  */
 int bf_frontend_attach(struct bf_frontend *fe, int fd);
 /** Withdraw doorbells and close the connection. Idempotent; does not wait for the peer. */
@@ -108,14 +117,19 @@ int bf_frontend_dispatch(struct bf_frontend *fe);
 /** The last error as a sentence, "" if none. Borrowed, until the next call. */
 const char *bf_frontend_error(const struct bf_frontend *fe);
 
-/* What the back end offered. Valid while attached. */
-uint64_t bf_frontend_features(const struct bf_frontend *fe); /* virtio; never bit 30 */
+/* What the back end offered. Valid while attached, else 0. */
+/*
+ * virtio features for the driver: never bits 30 and 26, which belong to the protocol, nor
+ * ACCESS_PLATFORM, since the library serves no IOTLB.
+ */
+uint64_t bf_frontend_features(const struct bf_frontend *fe);
 uint64_t bf_frontend_protocol_features(const struct bf_frontend *fe); /* agreed */
 /* Queues that the device has: GET_QUEUE_NUM with BF_PROTOCOL_F_MQ, else BF_MAX_QUEUES: unknown. */
 unsigned bf_frontend_max_queues(const struct bf_frontend *fe);
 
 /**
- * bf_frontend_set_features - tell which virtio features the driver accepted (waits).
+ * bf_frontend_set_features - tell which virtio features the driver accepted (waits). Needed once on
+ * every connection before vrings start.
  * -EINVAL if @features has a bit that was not offered.
  */
 int bf_frontend_set_features(struct bf_frontend *fe, uint64_t features);
@@ -126,8 +140,9 @@ int bf_frontend_set_features(struct bf_frontend *fe, uint64_t features);
  * Announces only RAM that the back end can map and that cannot shrink under it: an fd, sealed
  * against shrinking or not a regular file. Regions without an fd (fd < 0) are left out; the number
  * announced is returned. uaddr of the protocol is the region's hva.
- * -EINVAL unaligned, empty, overlapping, or beyond the fd's length;
- * -EPERM an fd that could shrink; -E2BIG more than the back end takes.
+ * -EINVAL unaligned, empty, overlapping, or beyond the fd's length; -EPERM an fd that could shrink;
+ * -E2BIG more than the back end takes: nothing was sent then. After -EREMOTEIO the library counts as
+ * announced what the back end acknowledged (slots), or nothing (a table).
  */
 int bf_frontend_set_memory(struct bf_frontend *fe, const struct bf_memory_region *regions,
 			   unsigned nr);
@@ -145,9 +160,11 @@ struct bf_vring_setup {
 
 /**
  * bf_frontend_start_vrings - set up, start and enable vrings, all pipelined (waits).
- * @vrings: [@nr]. -EINVAL a queue number not below bf_frontend_max_queues(), a ring not in announced
- * memory, bad size; -EBUSY a queue that is started. When the back end refuses one, all of @vrings
- * are stopped again. Doorbell pages for these queues are accepted from here on.
+ * @vrings: [@nr]. -EINVAL a queue number not below bf_frontend_max_queues() or named twice, a ring
+ * unaligned or not in announced memory (each part inside one region), bad size or base, no kick
+ * eventfd, features not set; -EBUSY a queue that is started: nothing was sent then. When the back end
+ * refuses one, all of @vrings are stopped again. Doorbell pages for these queues are accepted from
+ * here on. Each kick eventfd is signalled once after the start, for back ends that wait for it.
  */
 int bf_frontend_start_vrings(struct bf_frontend *fe, const struct bf_vring_setup *vrings,
 			     unsigned nr);
@@ -155,7 +172,7 @@ int bf_frontend_start_vrings(struct bf_frontend *fe, const struct bf_vring_setup
  * bf_frontend_stop_vrings - stop vrings, all pipelined (waits).
  * @queues: [@nr]; @bases: [@nr] where each ring stands, or NULL.
  * Withdraws their doorbells first. Queues not started are passed over (base 0). On any error the
- * vrings count as stopped all the same.
+ * vrings count as stopped all the same, and @bases is untouched.
  */
 int bf_frontend_stop_vrings(struct bf_frontend *fe, const unsigned *queues, unsigned nr,
 			    uint32_t *bases);
@@ -166,8 +183,9 @@ int bf_frontend_stop_vrings(struct bf_frontend *fe, const unsigned *queues, unsi
 void bf_frontend_withdraw_doorbells(struct bf_frontend *fe, const char *why);
 
 /**
- * Config space (waits). Range [@offset, @offset + @len), @len <= BF_CONFIG_MAX.
- * -EOPNOTSUPP if the back end serves none.
+ * Config space (waits). Range [@offset, @offset + @len), 0 < @len <= BF_CONFIG_MAX, else -EINVAL.
+ * -EOPNOTSUPP if the back end serves none. Some back ends ignore the offset of a read, or refuse to
+ * read past the structure of their device: ask at 0, for what the device type has.
  */
 int bf_frontend_get_config(struct bf_frontend *fe, uint32_t offset, void *data, uint32_t len);
 int bf_frontend_set_config(struct bf_frontend *fe, uint32_t offset, const void *data, uint32_t len);
@@ -175,10 +193,11 @@ int bf_frontend_set_config(struct bf_frontend *fe, uint32_t offset, const void *
 /**
  * Device status (waits); a no-op returning 0 without BF_PROTOCOL_F_STATUS.
  * bf_frontend_get_status() returns the status, or negative errno; -EOPNOTSUPP without the feature.
+ * Status 0 is a reset: vrings that are started are stopped first, and where they stood is lost.
  */
 int bf_frontend_set_status(struct bf_frontend *fe, uint8_t status);
 int bf_frontend_get_status(struct bf_frontend *fe);
-/** RESET_DEVICE (waits). -EOPNOTSUPP if not agreed: stop the vrings instead. */
+/** RESET_DEVICE (waits); stops vrings likewise. -EOPNOTSUPP if not agreed: stop the vrings instead. */
 int bf_frontend_reset_device(struct bf_frontend *fe);
 
 /** What became of a queue's doorbell. Valid for any queue below BF_MAX_QUEUES. */

@@ -2,8 +2,8 @@
 /**
  * belfry/memory.h - guest memory: regions, and the map a back end makes of them.
  *
- * A map is immutable and counted: build one, share it with any thread, drop it. A memory change makes
- * a new one. Regions of a map overlap neither in guest-physical nor in user addresses.
+ * A map is immutable and counted: build one, share it with any thread, drop it. A memory change
+ * makes a new one. Regions of a map overlap neither in guest-physical nor in user addresses.
  */
 #ifndef BELFRY_MEMORY_H
 #define BELFRY_MEMORY_H
@@ -42,8 +42,9 @@ struct bf_memory;
 /**
  * bf_memory_new - map regions into this process.
  * @regions: [@nr], nr <= BF_MAX_REGIONS; hva ignored. fds are owned by the map on success only.
- * -EINVAL empty, wrapping, overlapping; -ENXIO a range that its fd does not have (file too short);
- * -E2BIG too many; or mmap()'s errno. The count starts at 1.
+ * -EINVAL no regions, or one empty, wrapping, overlapping; -ENXIO a range that its fd does not have
+ * (regular file too short; other kinds have no length that is known); -E2BIG too many; -EBADF no
+ * fd; -ENOMEM; or mmap()'s errno. The count starts at 1.
  */
 int bf_memory_new(const struct bf_memory_region *regions, unsigned nr, struct bf_memory **map);
 /** Any thread. The last bf_memory_unref() unmaps and closes. NULL is fine for unref. */

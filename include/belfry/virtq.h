@@ -3,12 +3,15 @@
  * belfry/virtq.h - the device side of a virtqueue.
  *
  * A back end gets a struct bf_virtq in its vring_start operation and drives it from one thread at a
- * time (the queue context) until vring_stop returns. Nothing here locks, allocates or enters the
- * kernel, except bf_virtq_notify() (a write to the call eventfd) and bf_virtq_drain_kick().
+ * time (the queue context) until vring_stop returns. The pointer stays valid, and counters
+ *readable, for the life of the back end; the ring is there only while the vring runs. Nothing here
+ *locks, allocates or enters the kernel, except bf_virtq_notify() (a write to the call eventfd) and
+ *bf_virtq_drain_kick().
  *
  * Everything in the ring is written by an untrusted driver. It is read once, copied, checked, and
- * only the copy is used. A ring that breaks the rules of virtio 1.2, 2.7 is marked broken: pop gives
- * the error once and for good, the vring's error eventfd is signalled, and nothing else is harmed.
+ * only the copy is used. A ring that breaks the rules of virtio 1.2, 2.7 is marked broken: pop
+ *gives the error once and for good, the vring's error eventfd is signalled, and nothing else is
+ *harmed.
  *
  * The usual loop, in batches:
  *
@@ -34,6 +37,7 @@ struct bf_virtq;
 /**
  * One request: first the pieces that the device reads, then those that it writes.
  * @iov, @nr_iov:  in: the caller's array and its length. A chain that needs more pieces is broken.
+ *                 No piece is empty; a buffer that crosses regions of guest memory gives several.
  * @head:          names the chain in bf_virtq_push()
  * @nr_out, @out_len: pieces iov[0 .. nr_out) to read, and the bytes of them together
  * @nr_in, @in_len:   pieces iov[nr_out .. nr_out + nr_in) to write, and the bytes of them together
@@ -50,15 +54,15 @@ struct bf_chain {
 
 /**
  * bf_virtq_pop - take the next request. 1 one was taken, 0 there is none, or what broke the ring:
- * -EFAULT an address not in guest memory; -ELOOP a chain longer than the ring or table allows;
+ * -EFAULT an address not in guest memory; -ELOOP a chain or an indirect table longer than the ring;
  * -EBADMSG any other violation (index out of range, avail index too far ahead, a head that is still
  * in flight, a readable piece after a writable one, nested indirect); -E2BIG more pieces than iov.
  */
 int bf_virtq_pop(struct bf_virtq *vq, struct bf_chain *chain);
 
 /**
- * bf_virtq_push - give a request back, @len bytes written. In any order. The driver sees it with the
- * next bf_virtq_notify(). @head must be in flight: that is the caller's promise, asserted.
+ * bf_virtq_push - give a request back, @len bytes written. In any order. The driver sees it with
+ * the next bf_virtq_notify(). @head must be in flight: that is the caller's promise, asserted.
  */
 void bf_virtq_push(struct bf_virtq *vq, uint16_t head, uint32_t len);
 
@@ -69,16 +73,18 @@ void bf_virtq_push(struct bf_virtq *vq, uint16_t head, uint32_t len);
 bool bf_virtq_notify(struct bf_virtq *vq);
 
 /**
- * Ask the driver to notify us of new requests (@on), or not to. Off is a hint. Before sleeping, turn
- * on and look once more: the return value says that requests are there already, and that sleeping
- * would lose them. With a doorbell that is polled leave it on: the doorbell is the notification.
+ * Ask the driver to notify us of new requests (@on), or not to. Off is a hint. Before sleeping,
+ * turn on and look once more: the return value says that requests are there already, and that
+ * sleeping would lose them. With a doorbell that is polled leave it on: the doorbell is the
+ * notification.
  */
 bool bf_virtq_want_kicks(struct bf_virtq *vq, bool on);
 
 /** Are there requests to pop? Reads the driver's index; no barrier beyond that. */
-bool bf_virtq_has_work(struct bf_virtq *vq);
+bool bf_virtq_has_work(struct bf_virtq *vq); /* false when broken */
 
-/** The kick eventfd, non-blocking, borrowed while the vring runs; -1 when there is none (then poll). */
+/** The kick eventfd, non-blocking, borrowed while the vring runs; -1 when there is none (then
+ * poll). */
 int bf_virtq_kick_fd(const struct bf_virtq *vq);
 /** Empty the kick eventfd. Returns how many signals there were, 0 if none. Counted as kicks. */
 uint64_t bf_virtq_drain_kick(struct bf_virtq *vq);
@@ -86,7 +92,10 @@ uint64_t bf_virtq_drain_kick(struct bf_virtq *vq);
 unsigned bf_virtq_queue(const struct bf_virtq *vq); /* its number in the device */
 unsigned bf_virtq_size(const struct bf_virtq *vq);
 unsigned bf_virtq_in_flight(const struct bf_virtq *vq);
-/** 0, or the negative errno that broke it. @reason: a sentence, or NULL if not wanted. */
+/**
+ * 0, or the negative errno that broke it. @reason (may be NULL): receives a sentence, or NULL. A
+ * broken ring stays broken until it is started anew. What is in flight may still be pushed.
+ */
 int bf_virtq_broken(const struct bf_virtq *vq, const char **reason);
 
 /**
@@ -94,10 +103,11 @@ int bf_virtq_broken(const struct bf_virtq *vq, const char **reason);
  * count over the life of the queue, across stop and start.
  */
 struct bf_virtq_counters {
-	uint64_t requests;   /* popped */
-	uint64_t kicks;      /* signals read from the kick eventfd, added up */
-	uint64_t doorbells;  /* rings seen in a polled doorbell page; counted by the device program */
-	uint64_t calls;      /* signals to the driver */
+	uint64_t requests; /* popped */
+	uint64_t kicks;    /* signals read from the kick eventfd, added up */
+	uint64_t
+		doorbells; /* rings seen in a polled doorbell page; counted by the device program */
+	uint64_t calls;    /* signals to the driver */
 	uint64_t suppressed; /* signals that the driver did not want */
 	uint64_t errors;     /* times the ring was found broken */
 };
