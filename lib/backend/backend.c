@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Life cycle of a back end: made, attached to a connection, detached, made ready for the next.
+ *
+ * Control context. Owns the epoll fd, both channels and the memory map. Must not know any message:
+ * those are dispatch.c and the handlers.
+ */
+#include "backend.h"
+
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "../base/check.h"
+#include "../base/fd.h"
+
+/* Transport features that need library code which is not there; and the wire's own two bits. */
+static uint64_t refused_features(void)
+{
+	return bf_bit(VIRTIO_F_RING_PACKED) | bf_bit(VIRTIO_F_ACCESS_PLATFORM) |
+	       bf_bit(BF_VHOST_F_LOG_ALL) | bf_bit(BF_VHOST_USER_F_PROTOCOL_FEATURES);
+}
+
+uint64_t bf_backend_supported_protocol_features(void)
+{
+	return bf_bit(BF_PROTOCOL_F_MQ) | bf_bit(BF_PROTOCOL_F_REPLY_ACK) |
+	       bf_bit(BF_PROTOCOL_F_BACKEND_REQ) | bf_bit(BF_PROTOCOL_F_CONFIG) |
+	       bf_bit(BF_PROTOCOL_F_BACKEND_SEND_FD) | bf_bit(BF_PROTOCOL_F_HOST_NOTIFIER) |
+	       bf_bit(BF_PROTOCOL_F_RESET_DEVICE) | bf_bit(BF_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
+	       bf_bit(BF_PROTOCOL_F_STATUS);
+}
+
+static uint64_t choose_protocol_features(const struct bf_backend_config *config)
+{
+	uint64_t offer = bf_backend_supported_protocol_features();
+
+	if (config->protocol_features)
+		offer &= config->protocol_features;
+	if (!config->config_size || !config->ops->get_config)
+		offer &= ~bf_bit(BF_PROTOCOL_F_CONFIG);
+	return offer;
+}
+
+static bool config_ok(const struct bf_backend_config *config)
+{
+	if (!config->ops || !config->ops->vring_start || !config->ops->vring_stop)
+		return false;
+	if (!config->nr_queues || config->nr_queues > BF_MAX_QUEUES)
+		return false;
+	if (config->max_queue_size && (!bf_is_power_of_two(config->max_queue_size) ||
+				       config->max_queue_size > BF_MAX_QUEUE_SIZE))
+		return false;
+	return config->config_size <= BF_CONFIG_MAX && !(config->features & refused_features());
+}
+
+static void init_vrings(struct bf_backend *be)
+{
+	for (unsigned i = 0; i < be->nr_queues; i++) {
+		struct bf_vring *vring = &be->vrings[i];
+
+		bf_virtq_init(&vring->vq, i);
+		vring->kick_fd = vring->call_fd = vring->err_fd = -1;
+	}
+}
+
+int bf_backend_new(const struct bf_backend_config *config, struct bf_backend **made)
+{
+	const size_t align = _Alignof(struct bf_backend);
+	struct bf_backend *be;
+	size_t size;
+
+	if (!config_ok(config))
+		return -EINVAL;
+	size = sizeof(*be) + config->nr_queues * sizeof(struct bf_vring);
+	size = (size + align - 1) & ~(align - 1);
+	be = aligned_alloc(align, size);
+	if (!be)
+		return -ENOMEM;
+	memset(be, 0, size);
+	be->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (be->epoll_fd < 0) {
+		int ret = -errno;
+
+		free(be);
+		return ret;
+	}
+
+	be->ops = config->ops;
+	be->opaque = config->opaque;
+	be->nr_queues = config->nr_queues;
+	be->max_queue_size = config->max_queue_size ? config->max_queue_size : BF_MAX_QUEUE_SIZE;
+	be->config_size = config->config_size;
+	be->features = config->features;
+	be->protocol_features = choose_protocol_features(config);
+	be->agreed.protocol_offered = true;
+	be->main.fd = be->back.fd = -1;
+	bf_report_init(&be->report, &config->log, "backend", config->name);
+	init_vrings(be);
+	*made = be;
+	return 0;
+}
+
+void bf_backend_free(struct bf_backend *be)
+{
+	if (!be)
+		return;
+	bf_backend_detach(be);
+	bf_fd_close(&be->epoll_fd);
+	free(be);
+}
+
+static int watch(struct bf_backend *be, int fd, uint32_t events, uint32_t *armed)
+{
+	struct epoll_event event = { .events = events };
+
+	if (events == *armed)
+		return 0;
+	if (epoll_ctl(be->epoll_fd, *armed ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) < 0)
+		return -errno;
+	*armed = events;
+	return 0;
+}
+
+/*
+ * Before the socket is closed: a duplicate of it in another process would keep it in the epoll set.
+ */
+static void close_channel(struct bf_backend *be, struct bf_channel *channel, uint32_t *armed,
+			  int error)
+{
+	if (channel->fd >= 0 && *armed)
+		epoll_ctl(be->epoll_fd, EPOLL_CTL_DEL, channel->fd, NULL);
+	*armed = 0;
+	bf_channel_done(channel, error);
+}
+
+void bf_backend_watch(struct bf_backend *be)
+{
+	if (be->main.fd >= 0) {
+		uint32_t in = be->main.out_bytes < BF_BACKEND_OUT_HIGH ? EPOLLIN : 0;
+
+		/* Cannot fail: the socket is in the set, and a change allocates nothing. */
+		watch(be, be->main.fd, in | (bf_channel_wants_write(&be->main) ? EPOLLOUT : 0),
+		      &be->main_events);
+	}
+	if (be->back.fd >= 0)
+		watch(be, be->back.fd, EPOLLIN | (bf_channel_wants_write(&be->back) ? EPOLLOUT : 0),
+		      &be->back_events);
+}
+
+static int check_socket(int fd)
+{
+	int domain = 0, type = 0;
+	socklen_t len = sizeof(int);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+		return -errno;
+	return domain == AF_UNIX && type == SOCK_STREAM ? 0 : -EPROTOTYPE;
+}
+
+int bf_backend_attach(struct bf_backend *be, int fd)
+{
+	int ret = be->main.fd >= 0 ? -EALREADY : check_socket(fd);
+
+	if (ret < 0) {
+		bf_fd_close(&fd);
+		return ret;
+	}
+	ret = bf_channel_init(&be->main, fd, BF_CHANNEL_MAIN, &be->report, &be->agreed);
+	if (ret < 0)
+		return ret;
+	ret = watch(be, be->main.fd, EPOLLIN, &be->main_events);
+	if (ret < 0) {
+		close_channel(be, &be->main, &be->main_events, ret);
+		return ret;
+	}
+	bf_report_log(&be->report, BF_LOG_INFO, "attached");
+	return 0;
+}
+
+int bf_backend_open_back(struct bf_backend *be, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	int ret = check_socket(fd);
+
+	/* What can fail comes before the old channel is given up. */
+	if (!ret && epoll_ctl(be->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+		ret = -errno;
+	if (ret < 0) {
+		bf_fd_close(&fd);
+		return ret;
+	}
+	bf_backend_close_back(be, -ECONNRESET);
+	ret = bf_channel_init(&be->back, fd, BF_CHANNEL_BACK, &be->report, &be->agreed);
+	be->back_events = ret < 0 ? 0 : EPOLLIN;
+	return ret;
+}
+
+void bf_backend_close_back(struct bf_backend *be, int error)
+{
+	close_channel(be, &be->back, &be->back_events, error);
+}
+
+/* The order: queue contexts let go, then memory, then the sockets. Nothing of the peer's remains.
+ */
+void bf_backend_close(struct bf_backend *be, int error)
+{
+	for (unsigned i = 0; i < be->nr_queues; i++)
+		bf_vring_reset(be, i, true);
+	bf_memory_unref(be->memory);
+	be->memory = NULL;
+	bf_backend_close_back(be, error);
+	close_channel(be, &be->main, &be->main_events, error);
+	be->agreed = (struct bf_agreed){ .protocol_offered = true };
+	be->features_set = false;
+	be->config_change_held = false;
+	be->status = 0;
+}
+
+void bf_backend_detach(struct bf_backend *be)
+{
+	if (be->main.fd < 0)
+		return;
+	bf_backend_close(be, -ECONNABORTED);
+	bf_report_log(&be->report, BF_LOG_INFO, "detached");
+}
+
+bool bf_backend_attached(const struct bf_backend *be)
+{
+	return be->main.fd >= 0;
+}
+
+int bf_backend_fd(const struct bf_backend *be)
+{
+	return be->epoll_fd;
+}
+
+const char *bf_backend_error(const struct bf_backend *be)
+{
+	return be->report.error;
+}
+
+uint64_t bf_backend_features(const struct bf_backend *be)
+{
+	return be->agreed.features;
+}
+
+uint64_t bf_backend_protocol_features(const struct bf_backend *be)
+{
+	return be->agreed.protocol_features;
+}
+
+struct bf_memory *bf_backend_memory(const struct bf_backend *be)
+{
+	return be->memory;
+}
