@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Short names for what meson, ninja and the scripts in lab/ and tests/ do.
+# BUILD=folder builds elsewhere; MESONFLAGS are given to the first meson setup.
+
+BUILD ?= build
+MESONFLAGS ?=
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+setup:
+	@lab/setup
+
+$(BUILD)/build.ninja: | setup
+	meson setup $(BUILD) $(MESONFLAGS)
+
+# What the project is about, shown with a real guest; writes out/demo.json.
+demo: all
+	lab/demo $(BUILD)
+
+# Every test there is.
+check: all
+	@tests/run-all $(BUILD)
+
+# A shell where KVM works.
+lab: setup
+	@lab/run
+
+format:
+	git ls-files '*.[ch]' | xargs clang-format -i
+
+tidy: all
+	run-clang-tidy -quiet -p $(BUILD) '$(CURDIR)/(lib|devices|vmm|tools)/'
+
+# Keeps out/lab/kernel, which had to be downloaded.
+clean:
+	rm -rf $(BUILD) out/lab/run.* out/lab/*.cpio* out/lab/console.log
+
+distclean: clean
+	rm -rf out
+
+.PHONY: all setup demo check lab format tidy clean distclean
