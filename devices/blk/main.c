@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * belfry-blk: a raw disk image as a vhost-user device. Command line and order of set-up; all of it
+ * control context. Whatever can be found out to be wrong is found out before the socket exists.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device.h"
+#include "devices/common/log.h"
+#include "devices/common/program.h"
+#include "image.h"
+
+#define MIN_QUEUE_SIZE 4
+#define MAX_QUEUE_SIZE 1024
+
+struct blk_options {
+	const char *blk_file;
+	const char *serial;
+	bool read_only;
+	int num_queues;
+	int queue_size;
+	int notify; /* 0 eventfd, 1 doorbell */
+	int io;     /* enum blk_io_kind */
+};
+
+static const char *const notify_words[] = { "eventfd", "doorbell", NULL };
+static const char *const io_words[] = { "auto", "uring", "threads", NULL };
+
+static bool parse(int argc, char *argv[], struct program_options *common, struct blk_options *opt,
+		  int *status)
+{
+	struct option_spec common_specs[PROGRAM_NR_OPTIONS];
+	const struct option_spec specs[] = {
+		{ .name = "blk-file",
+		  .kind = OPTION_TEXT,
+		  .value = &opt->blk_file,
+		  .arg = "PATH",
+		  .help = "raw image file or block device (required)" },
+		{ .name = "read-only",
+		  .kind = OPTION_FLAG,
+		  .value = &opt->read_only,
+		  .help = "open the image for reading, and say so to the guest" },
+		{ .name = "serial",
+		  .kind = OPTION_TEXT,
+		  .value = &opt->serial,
+		  .arg = "ID",
+		  .help = "up to 20 bytes of identity (name of the image)" },
+		{ .name = "num-queues",
+		  .kind = OPTION_NUMBER,
+		  .value = &opt->num_queues,
+		  .arg = "N",
+		  .min = 1,
+		  .max = BF_MAX_QUEUES,
+		  .help = "queues, each with a thread of its own (1)" },
+		{ .name = "queue-size",
+		  .kind = OPTION_NUMBER,
+		  .value = &opt->queue_size,
+		  .arg = "N",
+		  .min = MIN_QUEUE_SIZE,
+		  .max = MAX_QUEUE_SIZE,
+		  .help = "most entries of a queue, a power of two (256)" },
+		{ .name = "notify",
+		  .kind = OPTION_CHOICE,
+		  .value = &opt->notify,
+		  .arg = "HOW",
+		  .choices = notify_words,
+		  .help = "eventfd: sleep until kicked (default); doorbell: give the guest a page "
+			  "per queue and poll it" },
+		{ .name = "io",
+		  .kind = OPTION_CHOICE,
+		  .value = &opt->io,
+		  .arg = "ENGINE",
+		  .choices = io_words,
+		  .help = "auto (default), uring or threads" },
+	};
+	const struct option_group groups[] = {
+		{ "Connection", common_specs, PROGRAM_NR_OPTIONS },
+		{ "Disk", specs, sizeof(specs) / sizeof(specs[0]) },
+	};
+	const struct option_table table = {
+		.program = "belfry-blk",
+		.usage = "{--socket-path=PATH | --fd=FDNUM} --blk-file=PATH [OPTION]...",
+		.summary = "Serve a raw disk image to a virtual machine over vhost-user.",
+		.capabilities =
+			"{\"type\": \"block\", \"features\": [\"read-only\", \"blk-file\"]}",
+		.groups = groups,
+		.nr_groups = 2,
+	};
+
+	program_options(common, common_specs);
+	return options_parse(&table, argc, argv, status);
+}
+
+static int check(struct blk_options *opt)
+{
+	if (!opt->blk_file) {
+		log_error("expected --blk-file=PATH with the disk image, found none");
+		return OPTIONS_EXIT_USAGE;
+	}
+	if (opt->queue_size & (opt->queue_size - 1)) {
+		log_error("--queue-size: expected a power of two, found %d", opt->queue_size);
+		return OPTIONS_EXIT_USAGE;
+	}
+	if (opt->serial && strlen(opt->serial) > BLK_ID_SIZE) {
+		log_error("--serial: expected at most %d bytes, found %zu", BLK_ID_SIZE,
+			  strlen(opt->serial));
+		return OPTIONS_EXIT_USAGE;
+	}
+	if (!opt->serial) {
+		const char *slash = strrchr(opt->blk_file, '/');
+
+		opt->serial = slash ? slash + 1 : opt->blk_file;
+	}
+	return 0;
+}
+
+/* Does the engine that was asked for work at all? Otherwise it would only show at the first start.
+ */
+static int check_engine(enum blk_io_kind kind, int image_fd)
+{
+	struct blk_io *io;
+	int ret = blk_io_new(kind, image_fd, MIN_QUEUE_SIZE, &io);
+
+	if (ret) {
+		log_error("--io=%s: cannot be used: %s; --io=threads always works", io_words[kind],
+			  strerror(-ret));
+		return ret;
+	}
+	log_debug("I/O by %s", blk_io_name(io));
+	blk_io_free(io);
+	return 0;
+}
+
+static int serve(const struct program_options *common, const struct blk_options *opt,
+		 const struct blk_image *image)
+{
+	const struct blk_device_config config = {
+		.image = image,
+		.serial = opt->serial,
+		.nr_queues = (unsigned)opt->num_queues,
+		.queue_size = (uint16_t)opt->queue_size,
+		.doorbells = opt->notify == 1,
+		.io_kind = (enum blk_io_kind)opt->io,
+	};
+	struct blk_device *device;
+	struct program program;
+	int status;
+
+	if (check_engine(config.io_kind, image->fd) || blk_device_new(&config, &device))
+		return EXIT_FAILURE;
+	program = (struct program){ .opt = common,
+				    .be = blk_device_backend(device),
+				    .stats = blk_device_stats,
+				    .opaque = device };
+	status = program_run(&program);
+	blk_device_free(device);
+	return status;
+}
+
+int main(int argc, char *argv[])
+{
+	struct program_options common = PROGRAM_OPTIONS_DEFAULT;
+	struct blk_options opt = { .num_queues = 1, .queue_size = 256 };
+	struct blk_image image = BLK_IMAGE_NONE;
+	int status;
+
+	program_start("belfry-blk");
+	if (!parse(argc, argv, &common, &opt, &status))
+		return status;
+	status = program_check(&common);
+	if (!status)
+		status = check(&opt);
+	if (status)
+		return status;
+	if (blk_image_open(&image, opt.blk_file, opt.read_only))
+		return EXIT_FAILURE;
+	status = serve(&common, &opt, &image);
+	blk_image_close(&image);
+	return status;
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Life cycle and main loop of a back-end program: this is the control context. It owns the signals,
+ * the sockets, and the --stats file; queue threads belong to the device. One connection is served
+ * at a time, others wait in the backlog.
+ *
+ * SIGTERM and SIGINT end it, SIGUSR1 writes the statistics. All come by signalfd, so that nothing
+ * runs in a handler.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <belfry/socket.h>
+
+#include "listener.h"
+#include "log.h"
+#include "program.h"
+#include "ready.h"
+#include "stats.h"
+
+struct loop {
+	const struct program *program;
+	struct listener listener;
+	int signal_fd;
+	bool ending;
+	int status;
+};
+
+static const char *const log_levels[] = { "error", "warn", "info", "debug", "trace", NULL };
+
+void program_options(struct program_options *opt, struct option_spec specs[PROGRAM_NR_OPTIONS])
+{
+	const struct option_spec all[PROGRAM_NR_OPTIONS] = {
+		{ .name = "socket-path",
+		  .kind = OPTION_TEXT,
+		  .value = &opt->socket_path,
+		  .arg = "PATH",
+		  .help = "listen on this UNIX socket" },
+		{ .name = "fd",
+		  .kind = OPTION_NUMBER,
+		  .value = &opt->fd,
+		  .arg = "FDNUM",
+		  .max = 1 << 20,
+		  .help = "serve this socket: a listening or a connected one" },
+		{ .name = "socket-mode",
+		  .kind = OPTION_OCTAL,
+		  .value = &opt->socket_mode,
+		  .arg = "MODE",
+		  .max = 0777,
+		  .help = "permissions of the socket (0600)" },
+		{ .name = "one-off",
+		  .kind = OPTION_FLAG,
+		  .value = &opt->one_off,
+		  .help = "exit when the first connection ends" },
+		{ .name = "ready-fd",
+		  .kind = OPTION_NUMBER,
+		  .value = &opt->ready_fd,
+		  .arg = "FDNUM",
+		  .max = 1 << 20,
+		  .help = "write a line to it when listening" },
+		{ .name = "stats",
+		  .kind = OPTION_TEXT,
+		  .value = &opt->stats,
+		  .arg = "FILE",
+		  .help = "write counters there at exit and on SIGUSR1" },
+		{ .name = "log-level",
+		  .kind = OPTION_CHOICE,
+		  .value = &opt->log_level,
+		  .arg = "LEVEL",
+		  .choices = log_levels,
+		  .help = "error, warn, info (default), debug or trace" },
+	};
+
+	memcpy(specs, all, sizeof(all));
+}
+
+static void our_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGUSR1);
+}
+
+void program_start(const char *name)
+{
+	sigset_t set;
+
+	log_init(name);
+	our_signals(&set);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN); /* a peer that went away is an errno */
+}
+
+int program_check(const struct program_options *opt)
+{
+	int inherited = ready_inherited_socket(), ret;
+	int nr = !!opt->socket_path + (opt->fd >= 0) + (inherited != -ENOENT);
+
+	log_set_level((enum bf_log_level)opt->log_level);
+	if (inherited == -E2BIG) {
+		log_error("expected one socket from systemd, found LISTEN_FDS=%s; "
+			  "give each service its own .socket unit",
+			  getenv("LISTEN_FDS"));
+		return OPTIONS_EXIT_USAGE;
+	}
+	if (nr != 1) {
+		log_error(
+			"expected one of --socket-path=PATH, --fd=FDNUM and a socket from systemd,"
+			" found %s",
+			nr ? "more than one" : "none");
+		return OPTIONS_EXIT_USAGE;
+	}
+	ret = opt->ready_fd >= 0 ? ready_check_fd(opt->ready_fd) : 0;
+	if (ret) {
+		log_error("--ready-fd=%d: expected a descriptor open for writing, found %s",
+			  opt->ready_fd, strerror(-ret));
+		return OPTIONS_EXIT_USAGE;
+	}
+	return 0;
+}
+
+static int write_stats(const struct program *program)
+{
+	int ret;
+
+	if (!program->opt->stats)
+		return 0;
+	ret = stats_write(program->opt->stats, program->stats(program->opaque));
+	if (ret)
+		log_error("--stats=%s: cannot write it: %s", program->opt->stats, strerror(-ret));
+	return ret;
+}
+
+static int open_listener(struct loop *loop)
+{
+	const struct program_options *opt = loop->program->opt;
+	char origin[32];
+	int fd = opt->fd;
+
+	if (opt->socket_path)
+		return listener_open_path(&loop->listener, opt->socket_path,
+					  (unsigned)opt->socket_mode);
+	if (fd < 0)
+		fd = ready_inherited_socket();
+	snprintf(origin, sizeof(origin), opt->fd < 0 ? "LISTEN_FDS, fd %d" : "--fd=%d", fd);
+	return listener_open_fd(&loop->listener, fd, origin);
+}
+
+static void take_signals(struct loop *loop)
+{
+	struct signalfd_siginfo info;
+
+	while (read(loop->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGUSR1)
+			write_stats(loop->program); /* failure: said, and serving goes on */
+		else
+			loop->ending = true;
+	}
+}
+
+static void attach(struct loop *loop, int fd)
+{
+	int ret = bf_backend_attach(loop->program->be, fd);
+
+	if (ret)
+		log_error("connection refused: %s", bf_backend_error(loop->program->be));
+	else
+		log_info("front end connected");
+}
+
+static void accept_connection(struct loop *loop)
+{
+	int fd = bf_socket_accept(loop->listener.listen_fd);
+
+	if (fd >= 0) {
+		attach(loop, fd);
+		return;
+	}
+	if (fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR)
+		return;
+	log_error("cannot accept a connection: %s", strerror(-fd));
+	/* Out of descriptors or memory: the client is still there and would be tried at once. */
+	poll(NULL, 0, 100);
+}
+
+/* A front end that goes away in its own time is no failure of ours. */
+static bool ordinary_end(int error)
+{
+	return !error || error == -ECONNRESET || error == -EPIPE || error == -ENOTCONN;
+}
+
+static void serve_connection(struct loop *loop)
+{
+	const struct program *program = loop->program;
+	int ret = bf_backend_dispatch(program->be);
+
+	if (bf_backend_attached(program->be))
+		return;
+	if (ordinary_end(ret))
+		log_info("front end disconnected");
+	else
+		log_error("connection ended: %s", bf_backend_error(program->be));
+	if (program->opt->one_off || loop->listener.listen_fd < 0) {
+		loop->ending = true;
+		loop->status = ordinary_end(ret) ? EXIT_SUCCESS : EXIT_FAILURE;
+	}
+}
+
+static void serve(struct loop *loop)
+{
+	struct bf_backend *be = loop->program->be;
+
+	while (!loop->ending) {
+		bool attached = bf_backend_attached(be);
+		struct pollfd fds[] = {
+			{ .fd = loop->signal_fd, .events = POLLIN },
+			{ .fd = attached ? bf_backend_fd(be) : loop->listener.listen_fd,
+			  .events = POLLIN },
+		};
+
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[0].revents)
+			take_signals(loop);
+		else if (fds[1].revents && attached)
+			serve_connection(loop);
+		else if (fds[1].revents)
+			accept_connection(loop);
+	}
+}
+
+static int start(struct loop *loop)
+{
+	const struct program_options *opt = loop->program->opt;
+	sigset_t set;
+	int ret;
+
+	our_signals(&set);
+	loop->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (loop->signal_fd < 0) {
+		log_error("signalfd: %s", strerror(errno));
+		return -errno;
+	}
+	/* Now, not in an hour: a place that cannot be written is found out before serving. */
+	ret = write_stats(loop->program);
+	if (!ret)
+		ret = open_listener(loop);
+	if (ret)
+		return ret;
+	if (opt->socket_path)
+		log_info("listening on %s", opt->socket_path);
+	ready_announce(opt->ready_fd);
+	return 0;
+}
+
+int program_run(const struct program *program)
+{
+	struct loop loop = { .program = program, .listener = LISTENER_NONE, .signal_fd = -1 };
+	int fd;
+
+	if (start(&loop)) {
+		loop.status = EXIT_FAILURE;
+		goto out;
+	}
+	fd = loop.listener.connected_fd;
+	loop.listener.connected_fd = -1;
+	if (fd >= 0) {
+		attach(&loop, fd);
+		if (!bf_backend_attached(program->be)) {
+			loop.status = EXIT_FAILURE;
+			goto out;
+		}
+	}
+	serve(&loop);
+	/* Queue threads end here, so that the counters are final. */
+	bf_backend_detach(program->be);
+	if (write_stats(program))
+		loop.status = EXIT_FAILURE;
+out:
+	listener_close(&loop.listener);
+	if (loop.signal_fd >= 0)
+		close(loop.signal_fd);
+	return loop.status;
+}

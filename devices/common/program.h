@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The life of a back-end program: everything that does not depend on the kind of device.
+ *
+ *	program_start()           first thing in main(): signals, log
+ *	options_parse()           with the groups of program_options() and its own
+ *	program_check()           do the common options make sense together?
+ *	... open what it serves, bf_backend_new() ...
+ *	program_run()             listen, say so, serve, clean up
+ */
+#ifndef COMMON_PROGRAM_H
+#define COMMON_PROGRAM_H
+
+#include <stdbool.h>
+
+#include <jansson.h>
+
+#include <belfry/backend.h>
+
+#include "options.h"
+
+struct program_options {
+	const char *socket_path;
+	int fd;
+	int socket_mode;
+	bool one_off;
+	int ready_fd;
+	const char *stats;
+	int log_level;
+};
+
+#define PROGRAM_OPTIONS_DEFAULT                                                         \
+	{                                                                               \
+		.fd = -1, .socket_mode = 0600, .ready_fd = -1, .log_level = BF_LOG_INFO \
+	}
+
+#define PROGRAM_NR_OPTIONS 7
+
+/* Fill in the options that all back ends have; they write to @opt. */
+void program_options(struct program_options *opt, struct option_spec specs[PROGRAM_NR_OPTIONS]);
+
+/* No thread may exist yet: they inherit the signal mask. */
+void program_start(const char *name);
+/* 0 or the exit status, and then it is said why. */
+int program_check(const struct program_options *opt);
+
+struct program {
+	const struct program_options *opt;
+	struct bf_backend *be;
+	/* A new object for --stats, or NULL without memory. Control context. */
+	json_t *(*stats)(void *opaque);
+	void *opaque;
+};
+
+/* Serve until SIGTERM or SIGINT, or the end of the only connection. The exit status. */
+int program_run(const struct program *program);
+
+#endif
