@@ -4,14 +4,14 @@
  *
  * A back end gets a struct bf_virtq in its vring_start operation and drives it from one thread at a
  * time (the queue context) until vring_stop returns. The pointer stays valid, and counters
- *readable, for the life of the back end; the ring is there only while the vring runs. Nothing here
- *locks, allocates or enters the kernel, except bf_virtq_notify() (a write to the call eventfd) and
- *bf_virtq_drain_kick().
+ * readable, for the life of the back end; the ring is there only while the vring runs. Nothing here
+ * locks, allocates or enters the kernel, except bf_virtq_notify() (a write to the call eventfd) and
+ * bf_virtq_drain_kick().
  *
  * Everything in the ring is written by an untrusted driver. It is read once, copied, checked, and
  * only the copy is used. A ring that breaks the rules of virtio 1.2, 2.7 is marked broken: pop
- *gives the error once and for good, the vring's error eventfd is signalled, and nothing else is
- *harmed.
+ * gives the error once and for good, the vring's error eventfd is signalled, and nothing else is
+ * harmed.
  *
  * The usual loop, in batches:
  *
