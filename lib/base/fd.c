@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 void bf_fd_close(int *fd)
@@ -45,12 +46,13 @@ void bf_eventfd_signal(int fd)
 uint64_t bf_eventfd_drain(int fd)
 {
 	uint64_t count;
+	const struct iovec iov = { &count, sizeof(count) };
 	ssize_t got;
 
 	if (fd < 0)
 		return 0;
 	do
-		got = read(fd, &count, sizeof(count));
+		got = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
 	while (got < 0 && errno == EINTR);
 	return got == sizeof(count) ? count : 0;
 }

@@ -22,7 +22,10 @@ int bf_fd_set_nonblocking(int fd);
 
 /* Signal an eventfd once; a full counter is as good as a signal. -1 is passed over. */
 void bf_eventfd_signal(int fd);
-/* Empty a non-blocking eventfd: the sum of its signals, 0 if none or not readable. */
+/*
+ * Empty an eventfd: the sum of its signals, 0 if none or not readable. Never blocks, not even when a
+ * peer that shares it has taken O_NONBLOCK away.
+ */
 uint64_t bf_eventfd_drain(int fd);
 
 #endif

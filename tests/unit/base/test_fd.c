@@ -39,6 +39,11 @@ static void eventfd_adds_up(void **state)
 	assert_int_equal(bf_eventfd_drain(fd), 0);
 	assert_int_equal(bf_eventfd_drain(-1), 0);
 	bf_eventfd_signal(-1);
+	/* The flag belongs to the open file, which a peer shares. */
+	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+	assert_int_equal(bf_eventfd_drain(fd), 0);
+	bf_eventfd_signal(fd);
+	assert_int_equal(bf_eventfd_drain(fd), 1);
 	close(fd);
 }
 
