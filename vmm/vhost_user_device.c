@@ -300,11 +300,12 @@ static json_t *queue_stats(struct vhost_user_device *device, unsigned idx)
 
 	bf_frontend_doorbell_state(device->frontend, idx, &door);
 	kicks = (json_int_t)(q->nr_vmm_kicks + door.nr_kicks);
-	return json_pack("{s:i, s:i, s:I, s:b, s:b, s:s, s:I, s:I, s:I, s:I}", "queue", (int)idx, "size",
-			 (int)q->size, "notify_gpa",
-			 (json_int_t)virtio_pci_notify_gpa(device->transport, idx), "started", (int)device->started[idx], "doorbell_mapped",
-			 (int)door.mapped, "doorbell_reason", door.reason ? door.reason : "",
-			 "doorbells_mapped", (json_int_t)door.nr_mapped, "doorbells_withdrawn",
+	return json_pack("{s:i, s:i, s:I, s:b, s:b, s:s, s:I, s:I, s:I, s:I}", "queue", (int)idx,
+			 "size", (int)q->size, "notify_gpa",
+			 (json_int_t)virtio_pci_notify_gpa(device->transport, idx), "started",
+			 (int)device->started[idx], "doorbell_mapped", (int)door.mapped,
+			 "doorbell_reason", door.reason ? door.reason : "", "doorbells_mapped",
+			 (json_int_t)door.nr_mapped, "doorbells_withdrawn",
 			 (json_int_t)door.nr_withdrawn, "doorbells_refused",
 			 (json_int_t)door.nr_refused, "vmm_kicks", kicks);
 }
