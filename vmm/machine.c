@@ -13,17 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "boot.h"
-#include "boot_layout.h"
-#include "console.h"
-#include "vcpu_cpuid.h"
-#include "kvm.h"
-#include "pci.h"
-#include "power.h"
-#include "report.h"
-#include "serial.h"
-#include "vcpu.h"
-#include "vm_core.h"
+#include "boot/boot.h"
+#include "boot/boot_layout.h"
+#include "platform/console.h"
+#include "kvm/vcpu_cpuid.h"
+#include "kvm/kvm.h"
+#include "pci/pci.h"
+#include "platform/power.h"
+#include "base/report.h"
+#include "platform/serial.h"
+#include "kvm/vcpu.h"
+#include "kvm/vm_core.h"
 
 #define NEEDED_PHYSICAL_BITS 39 /* the PCI 64-bit window ends below it */
 

@@ -16,16 +16,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "boot.h"
-#include "device_blk.h"
-#include "event_loop.h"
-#include "kvm.h"
+#include "boot/boot.h"
+#include "virtio/device_blk.h"
+#include "base/event_loop.h"
+#include "kvm/kvm.h"
 #include "machine.h"
 #include "options.h"
-#include "report.h"
+#include "base/report.h"
 #include "stats.h"
-#include "vcpu.h"
-#include "vm_core.h"
+#include "kvm/vcpu.h"
+#include "kvm/vm_core.h"
 
 struct vmm {
 	struct options options;

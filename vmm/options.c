@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "report.h"
-#include "vm.h"
+#include "base/report.h"
+#include "kvm/vm.h"
 
 #define DEFAULT_MEMORY  (512ull << 20)
 #define DEFAULT_CMDLINE "console=ttyS0"

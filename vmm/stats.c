@@ -18,8 +18,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "report.h"
-#include "vm_core.h"
+#include "base/report.h"
+#include "kvm/vm_core.h"
 
 #define MAX_COUNTERS 4096u
 #define MAX_NAME     256u

@@ -5,7 +5,7 @@
 #include <poll.h>
 
 #include "unit/support.h"
-#include "vmm/report.h"
+#include "vmm/base/report.h"
 
 struct vm *fake_vm_new(void)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A virtual machine without KVM: it implements vmm/vm.h and writes down what devices ask of it.
+ * A virtual machine without KVM: it implements vmm/kvm/vm.h and writes down what devices ask of it.
  * Single-threaded. An irqfd is "heard" when the test looks, as KVM would have at once.
  */
 #ifndef TESTS_UNIT_VMM_FAKE_VM_H
 #define TESTS_UNIT_VMM_FAKE_VM_H
 
-#include "vmm/vm.h"
+#include "vmm/kvm/vm.h"
 
 #define FAKE_MAX      128
 #define FAKE_RAM_SIZE 0x100000ull

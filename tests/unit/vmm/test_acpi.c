@@ -7,9 +7,9 @@
 
 #include <sys/wait.h>
 
-#include "vmm/acpi.h"
-#include "vmm/power.h"
-#include "vmm/vm.h"
+#include "vmm/boot/acpi.h"
+#include "vmm/platform/power.h"
+#include "vmm/kvm/vm.h"
 
 #define GPA  0xe0000ull
 #define SIZE 0x20000u

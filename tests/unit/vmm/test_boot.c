@@ -5,10 +5,10 @@
 
 #include <asm/bootparam.h>
 
-#include "vmm/boot.h"
-#include "vmm/boot_layout.h"
-#include "vmm/report.h"
-#include "vmm/vm.h"
+#include "vmm/boot/boot.h"
+#include "vmm/boot/boot_layout.h"
+#include "vmm/base/report.h"
+#include "vmm/kvm/vm.h"
 
 #define RAM_SIZE       (64ull << 20)
 #define SETUP_SECTS    1u

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "vmm/bus.h"
+#include "vmm/kvm/bus.h"
 
 struct device {
 	struct bus *bus;

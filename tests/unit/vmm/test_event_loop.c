@@ -5,7 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
-#include "vmm/event_loop.h"
+#include "vmm/base/event_loop.h"
 
 struct watcher {
 	struct event_loop *loop;

@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 
 #include "fake_vm.h"
-#include "vmm/msix.h"
+#include "vmm/pci/msix.h"
 
 #define NR_VECTORS  70 /* pending bits in two qwords */
 #define SLOT        1

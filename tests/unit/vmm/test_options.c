@@ -5,7 +5,7 @@
 #include <getopt.h>
 
 #include "vmm/options.h"
-#include "vmm/report.h"
+#include "vmm/base/report.h"
 
 static char said[1024];
 

@@ -5,7 +5,7 @@
 #include <linux/pci_regs.h>
 
 #include "fake_vm.h"
-#include "vmm/pci.h"
+#include "vmm/pci/pci.h"
 
 #define BAR0 PCI_BASE_ADDRESS_0
 #define BAR2 PCI_BASE_ADDRESS_2

@@ -4,9 +4,9 @@
 
 #include <linux/serial_reg.h>
 
-#include "vmm/console.h"
-#include "vmm/serial.h"
-#include "vmm/vm.h"
+#include "vmm/platform/console.h"
+#include "vmm/platform/serial.h"
+#include "vmm/kvm/vm.h"
 
 struct vm {
 	struct bus pio;

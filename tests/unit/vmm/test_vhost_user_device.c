@@ -5,8 +5,8 @@
 #include <linux/virtio_config.h>
 
 #include "fake_vm.h"
-#include "vmm/device_blk.h"
-#include "vmm/vhost_user_internal.h"
+#include "vmm/virtio/device_blk.h"
+#include "vmm/virtio/vhost_user_internal.h"
 
 #include <belfry/socket.h>
 

@@ -2,7 +2,7 @@
 /* The options of vhost-user devices: defaults, strictness, and messages that name the key. */
 #include "unit/support.h"
 
-#include "vmm/vhost_user_device.h"
+#include "vmm/virtio/vhost_user_device.h"
 
 static void test_defaults(void **state)
 {

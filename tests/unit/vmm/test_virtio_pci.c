@@ -8,7 +8,7 @@
 #include <sys/eventfd.h>
 
 #include "fake_vm.h"
-#include "vmm/virtio_pci.h"
+#include "vmm/pci/virtio_pci.h"
 
 #define SLOT        1
 #define NR_QUEUES   3

@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "event_loop.h"
+#include "../base/event_loop.h"
 
 #define RING_SIZE 16384u /* power of two */
 #define WRITE_MAX 512u

@@ -12,7 +12,7 @@
 
 #include <linux/virtio_config.h>
 
-#include "report.h"
+#include "../base/report.h"
 #include "vhost_user_internal.h"
 
 #define STATUS_DRIVER   (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER)

@@ -17,7 +17,7 @@
 #include <belfry/socket.h>
 #include <linux/virtio_config.h>
 
-#include "report.h"
+#include "../base/report.h"
 #include "vhost_user_internal.h"
 
 int vhost_user_refresh_config(struct vhost_user_device *device)

@@ -20,9 +20,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "boot_layout.h"
+#include "../boot/boot_layout.h"
 #include "vcpu_cpuid.h"
-#include "report.h"
+#include "../base/report.h"
 #include "vm_core.h"
 
 #define STACK_SIZE              (512u << 10)

@@ -17,7 +17,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "report.h"
+#include "../base/report.h"
 
 #define CPUID_FEATURES     0x1
 #define CPUID_VMX          (1u << 5)

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "vm.h"
+#include "../kvm/vm.h"
 
 #define PM_TMR_HZ 3579545ull
 

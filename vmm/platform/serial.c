@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "console.h"
-#include "vm.h"
+#include "../kvm/vm.h"
 
 #define NR_PORTS 8
 #define RX_SIZE  256u /* power of two; more than the chip's 16, which no driver minds */

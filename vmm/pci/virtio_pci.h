@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "pci.h"
-#include "virtio.h"
+#include "../virtio/virtio.h"
 
 struct virtio_pci;
 

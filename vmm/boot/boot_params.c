@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "boot_layout.h"
-#include "vm.h"
+#include "../kvm/vm.h"
 
 #define E820_RAM      1
 #define E820_RESERVED 2

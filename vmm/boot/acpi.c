@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "dsdt.hex" /* dsdt_aml_code, compiled from dsdt.asl by iasl */
-#include "power.h"
-#include "vm.h"
+#include "../platform/power.h"
+#include "../kvm/vm.h"
 
 #define IOAPIC_GPA 0xfec00000u
 #define LAPIC_GPA  0xfee00000u

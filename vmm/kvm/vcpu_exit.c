@@ -9,8 +9,8 @@
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 
-#include "power.h"
-#include "report.h"
+#include "../platform/power.h"
+#include "../base/report.h"
 #include "vm_core.h"
 
 static void handle_io(struct vm *vm, struct kvm_run *run)

@@ -20,8 +20,8 @@
 
 #include "acpi.h"
 #include "boot_layout.h"
-#include "report.h"
-#include "vm.h"
+#include "../base/report.h"
+#include "../kvm/vm.h"
 
 #define HEADER_OFFSET    0x1f1u
 #define HEADER_MAGIC     0x53726448u /* "HdrS" */

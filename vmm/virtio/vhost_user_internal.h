@@ -8,10 +8,10 @@
 
 #include <belfry/frontend.h>
 
-#include "report_limit.h"
+#include "../base/report_limit.h"
 #include "vhost_user_device.h"
 #include "virtio.h"
-#include "virtio_pci.h"
+#include "../pci/virtio_pci.h"
 
 enum vhost_user_state {
 	VHOST_USER_IDLE,    /* connected, no driver */

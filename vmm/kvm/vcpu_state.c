@@ -16,7 +16,7 @@
 #include <sys/ioctl.h>
 
 #include "kvm.h"
-#include "report.h"
+#include "../base/report.h"
 
 #define MSR_TSC  0x10
 #define MAX_MSRS 1024

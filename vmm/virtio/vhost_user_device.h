@@ -15,9 +15,9 @@
 #include <stdint.h>
 #include <sys/un.h>
 
-#include "event_loop.h"
-#include "pci.h"
-#include "vm.h"
+#include "../base/event_loop.h"
+#include "../pci/pci.h"
+#include "../kvm/vm.h"
 
 struct vhost_user_device;
 

@@ -12,7 +12,7 @@
 
 #include "msix.h"
 #include "virtio_pci.h"
-#include "vm.h"
+#include "../kvm/vm.h"
 
 #define BAR_REGISTERS 0
 #define BAR_MSIX      2

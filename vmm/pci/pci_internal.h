@@ -9,7 +9,7 @@
 #include <pthread.h>
 
 #include "pci.h"
-#include "vm.h"
+#include "../kvm/vm.h"
 
 struct pci_bus {
 	struct vm *vm;

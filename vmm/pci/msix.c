@@ -16,7 +16,7 @@
 
 #include <linux/pci_regs.h>
 
-#include "vm.h"
+#include "../kvm/vm.h"
 
 #define ENTRY_SIZE 16
 enum { WORD_ADDRESS, WORD_UPPER, WORD_DATA, WORD_CONTROL };

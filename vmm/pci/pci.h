@@ -14,8 +14,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "bus.h"
-#include "report_limit.h"
+#include "../kvm/bus.h"
+#include "../base/report_limit.h"
 
 struct vm;
 struct pci_bus;

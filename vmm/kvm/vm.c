@@ -14,7 +14,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "report.h"
+#include "../base/report.h"
 
 /*
  * Four pages that Intel's VMX needs for guests in real mode, below the firmware's place at the

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #include "kvm.h"
-#include "report.h"
+#include "../base/report.h"
 
 #define HUGEPAGE_SIZE    ((uint64_t)2 << 20)
 #define MAX_DEVICE_SLOTS 8192
