@@ -154,23 +154,28 @@ static void on_signal(void *opaque, uint32_t events)
 static int reset(struct vmm *v)
 {
 	unsigned i;
-	int rc;
+	int rc = machine_reset(v->machine);
 
-	machine_stop(v->machine);
-	rc = machine_reset(v->machine);
 	for (i = 0; i < v->nr_devices; i++)
 		device_blk_reset(v->devices[i]);
 	v->nr_resets++;
 	return rc ? rc : machine_start(v->machine, v->boot);
 }
 
-/* When several came together, the guest gets the more final one. */
+/*
+ * When several came together, the guest gets the more final one. It runs on until it is stopped, and
+ * Linux asks for a reset several times: what comes meanwhile is not for the guest that is booted next.
+ */
 static void on_request(void *opaque, uint32_t events)
 {
 	struct vmm *v = opaque;
-	const unsigned requests = vm_take_requests(machine_vm(v->machine));
+	unsigned requests = vm_take_requests(machine_vm(v->machine));
 
 	(void)events;
+	if (requests) {
+		machine_stop(v->machine);
+		requests |= vm_take_requests(machine_vm(v->machine));
+	}
 	if (requests & VM_REQUEST_FAILURE)
 		v->failed = true;
 	if ((requests & VM_REQUEST_RESET) && !(requests & ~(unsigned)VM_REQUEST_RESET) &&
