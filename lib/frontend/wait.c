@@ -66,7 +66,7 @@ static void note_refusal(struct bf_batch *batch, const struct bf_fe_ask *ask)
 /* The first refusal counts; what ends the connection counts more. */
 static void note_result(struct bf_batch *batch, const struct bf_fe_ask *ask, int result)
 {
-	if (result == -EREMOTEIO) {
+	if (result == -EREMOTEIO && ask) {
 		note_refusal(batch, ask);
 	} else if (result && !batch->broken) {
 		batch->result = result;

@@ -299,7 +299,7 @@ static int end_of_stream(struct bf_channel *channel)
 static int check_header(struct bf_channel *channel)
 {
 	const struct bf_header *hdr = &channel->in.hdr;
-	const char *why;
+	const char *why = "";
 	int ret = bf_header_check(hdr, &why);
 
 	if (!ret)
@@ -386,7 +386,7 @@ static int match_reply(struct bf_channel *channel, struct bf_msg *reply)
 {
 	struct bf_pending *pending = channel->pending_head;
 	const char *name = bf_msg_name(channel->kind, reply->hdr.request);
-	const char *why;
+	const char *why = "";
 	int result = 0;
 
 	if (!pending)

@@ -84,7 +84,7 @@ static int save_msrs(struct vcpu_state *s, int kvm_fd, int vcpu_fd)
 	unsigned i;
 	int rc = list_msrs(kvm_fd, &list);
 
-	if (rc)
+	if (!list)
 		return rc;
 	s->msrs = calloc(list->nmsrs, sizeof(*s->msrs));
 	rc = s->msrs ? 0 : -ENOMEM;
