@@ -63,6 +63,8 @@ static void prepare(struct blk_queue *q, struct bf_virtq *vq, uint32_t *word)
 	q->in_flight = 0;
 	q->broken = false;
 	q->bad_said = false;
+	q->spins = false;
+	q->notified = true; /* a start is a kick: look without waiting for one */
 	q->durable = q->env->durable_writes;
 	q->fds[FD_KICK] = (struct pollfd){ .fd = bf_virtq_kick_fd(vq), .events = POLLIN };
 	q->fds[FD_IO] = (struct pollfd){ .fd = blk_io_fd(q->io), .events = POLLIN };

@@ -9,11 +9,12 @@
  * looks whether we want kicks" and "we want kicks, then look at the ring" end with one of us seeing
  * the other; the barriers are in bf_virtq_want_kicks() and in the driver.
  *
- * Spinning. With a doorbell page mapped, the thread watches the page instead, and never asks the
- * driver to be silent: with event index the driver rings only when the index we published is
- * passed, so wanting kicks is renewed after each batch. The kick eventfd is drained all the same,
- * now and then: the front end may take the page away without asking, and kicks come there from then
- * on.
+ * Spinning. With a doorbell page mapped, the thread watches the page instead, and looks at the ring
+ * only when it was rung, like hardware. It never asks the driver to be silent: with event index the
+ * driver rings only when the index we published is passed, so wanting kicks is renewed each time
+ * the ring was found empty, with one more look at the ring for what came in between. The kick
+ * eventfd is drained all the same, now and then: the front end may take the page away without
+ * asking, and kicks come there from then on.
  *
  * A ring that the driver broke is left alone until the next start; the thread then waits for that.
  */
@@ -135,12 +136,25 @@ static unsigned give_back(struct blk_queue *q)
 	return nr;
 }
 
+/* New requests, if there may be any. Once the ring is empty, the driver must ring for the next. */
+static unsigned look(struct blk_queue *q)
+{
+	unsigned nr;
+
+	if (!q->notified)
+		return 0;
+	nr = take(q);
+	if (q->spins && nr < BATCH)
+		q->notified = !q->broken && bf_virtq_want_kicks(q->vq, true);
+	return nr;
+}
+
 /* One round. False: there was nothing to do. */
 static bool serve(struct blk_queue *q)
 {
 	unsigned nr = give_back(q);
 
-	nr += take(q);
+	nr += look(q);
 	if (!blk_io_submit(q->io)) {
 		sched_yield();
 		nr++; /* not idle: to be tried again */
@@ -197,14 +211,12 @@ static void idle_asleep(struct blk_queue *q)
 		bf_virtq_want_kicks(q->vq, false);
 }
 
-/*
- * Silence the doorbell if it was rung, and count that. Also before a look at the ring that would
- * have been made anyway: otherwise the rings of several requests would be counted as one.
- */
+/* Silence the doorbell if it was rung, and count that. The ring is looked at afterwards. */
 static bool hear(struct blk_queue *q)
 {
 	if (!q->word || !doorbell_take(q->word))
 		return false;
+	q->notified = true;
 	__atomic_store_n(&q->counters->doorbells, q->counters->doorbells + 1, __ATOMIC_RELAXED);
 	return true;
 }
@@ -212,7 +224,10 @@ static bool hear(struct blk_queue *q)
 /* Without a kick eventfd the driver notifies nobody: its index is all there is to watch. */
 static bool ring_changed(struct blk_queue *q)
 {
-	return q->fds[FD_KICK].fd < 0 && bf_virtq_has_work(q->vq);
+	if (q->fds[FD_KICK].fd >= 0 || !bf_virtq_has_work(q->vq))
+		return false;
+	q->notified = true;
+	return true;
 }
 
 /*
@@ -221,18 +236,27 @@ static bool ring_changed(struct blk_queue *q)
  */
 static void idle_spinning(struct blk_queue *q)
 {
-	if (bf_virtq_want_kicks(q->vq, true)) {
-		spin_worked(&q->spin);
-		return;
-	}
 	do {
-		if (hear(q) || ring_changed(q) || blk_io_ready(q->io)) {
+		if (q->notified || hear(q) || ring_changed(q) || blk_io_ready(q->io)) {
 			spin_worked(&q->spin);
 			return;
 		}
 	} while (!spin_wait(&q->spin));
-	if (q->fds[FD_KICK].fd >= 0 && bf_virtq_drain_kick(q->vq))
+	if (q->fds[FD_KICK].fd >= 0 && bf_virtq_drain_kick(q->vq)) {
+		q->notified = true;
 		spin_worked(&q->spin);
+	}
+}
+
+/* The doorbell came or went. What was rung for on the other way may still be in the ring. */
+static void change_way(struct blk_queue *q)
+{
+	q->spins = !q->spins;
+	q->notified = true;
+	if (q->spins)
+		spin_begin(&q->spin);
+	else
+		spin_end(&q->spin);
 }
 
 /* Nothing popped may be lost: wait for the engine, and give all of it back. */
@@ -252,26 +276,20 @@ static void finish_in_flight(struct blk_queue *q)
 void *blk_queue_thread(void *arg)
 {
 	struct blk_queue *q = arg;
-	bool spins = false;
 
 	while (!stopping(q)) {
-		if (spinning(q) != spins) {
-			spins = !spins;
-			if (spins)
-				spin_begin(&q->spin);
-			else
-				spin_end(&q->spin);
-		}
-		if (spins)
+		if (spinning(q) != q->spins)
+			change_way(q);
+		if (q->spins)
 			hear(q);
 		if (serve(q))
 			continue;
-		if (spins)
+		if (q->spins)
 			idle_spinning(q);
 		else
 			idle_asleep(q);
 	}
-	if (spins)
+	if (q->spins)
 		spin_end(&q->spin);
 	finish_in_flight(q);
 	return NULL;

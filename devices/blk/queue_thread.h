@@ -37,6 +37,8 @@ struct blk_queue {
 	uint32_t *word;
 	unsigned in_flight;
 	bool broken;
+	bool spins;    /* watches memory instead of sleeping */
+	bool notified; /* the ring may hold requests that nobody will ring for (again) */
 	bool bad_said;
 	bool durable; /* env's, as it was at start */
 	struct spin spin;
