@@ -23,6 +23,10 @@ demo: all
 check: all
 	@tests/run-all $(BUILD)
 
+# Start-up and memory beside QEMU; writes out/bench-startup.json.
+bench: all
+	bench/startup $(BUILD)
+
 # A shell where KVM works.
 lab: setup
 	@lab/run
@@ -40,4 +44,4 @@ clean:
 distclean: clean
 	rm -rf out
 
-.PHONY: all setup demo check lab format tidy clean distclean
+.PHONY: all setup demo check bench lab format tidy clean distclean
