@@ -3,7 +3,7 @@
 # The demo's guest: copies the first half of its disk onto the second, with direct I/O, one request at
 # a time. It stops before and after, so that the counters can be read with nothing else going on.
 
-blocks=${blocks:-10240}
+blocks=${blocks:-10000}
 
 echo "guest: Linux $(uname -r), disk of $(cat /sys/block/vda/size) sectors"
 echo "guest: ready"
