@@ -70,7 +70,7 @@ def run_in_lab(script, arguments, timeout):
     initrd.parent.mkdir(parents=True, exist_ok=True)
     kernel = subprocess.check_output(
         [ROOT / "lab/guest-initrd", initrd, ROOT / "tests/lab/guest.sh"], text=True).strip()
-    command = [str(ROOT / "lab/run"), "--timeout", str(timeout), "--", sys.executable, script,
+    command = [str(ROOT / "lab/run"), "--again", "--timeout", str(timeout), "--", sys.executable, script,
                "--inside", kernel, str(initrd), *arguments]
     os.environ["BELFRY_TEST_LIMIT"] = str(timeout)
     os.execv(command[0], command)

@@ -53,7 +53,7 @@ def inside(run, program, kernel, initrd):
 
 def outside(run):
     kernel, initrd = guest_kernel(run)
-    command = [ROOT / "lab/run", "--timeout", LAB_S, "--dir", run.folder, "--", sys.executable,
+    command = [ROOT / "lab/run", "--again", "--timeout", LAB_S, "--dir", run.folder, "--", sys.executable,
                __file__, sys.argv[1], kernel, initrd]
     done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True,
                           errors="replace", check=False)
