@@ -155,12 +155,11 @@ static void vring_stop(void *opaque, unsigned queue)
 	blk_queue_stop(device->queues[queue]);
 }
 
-static void doorbell_result(void *opaque, unsigned queue, int result)
+static void doorbell_answered(void *opaque, unsigned queue, bool published, int result)
 {
 	struct blk_device *device = opaque;
 
-	/* The library's own withdrawals are answered here, too. */
-	if (blk_queue_doorbell(device->queues[queue]) != DOORBELL_PENDING)
+	if (!published)
 		return;
 	blk_queue_set_doorbell(device->queues[queue], result ? DOORBELL_REFUSED : DOORBELL_MAPPED);
 	if (!result) {
@@ -189,7 +188,7 @@ static const struct bf_backend_ops backend_ops = {
 	.vring_stop = vring_stop,
 	.get_config = get_config,
 	.set_features = set_features,
-	.doorbell_result = doorbell_result,
+	.doorbell_answered = doorbell_answered,
 	.disconnected = disconnected,
 };
 

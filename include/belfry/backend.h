@@ -64,13 +64,15 @@ struct bf_backend_ops {
 	/** Device reset: all vrings are stopped already. May be NULL. */
 	void (*reset)(void *opaque);
 	/**
-	 * The front end's answer to bf_backend_publish_doorbell(): 0 the driver's stores now reach
-	 * the page; negative: it was refused (-EREMOTEIO) or the feature is missing (-EOPNOTSUPP),
-	 * and the queue is served by its eventfd. The library signals the queue's own kick eventfd
-	 * once in both cases, since a kick may have fallen in between. An answer for an earlier run
-	 * of the queue is dropped. May be NULL.
+	 * The front end's answer about a doorbell. @published: to bf_backend_publish_doorbell(), and
+	 * @result 0 says that the driver's stores now reach the page; otherwise to a withdrawal, by
+	 * bf_backend_withdraw_doorbell() or by the library when a page was not published again.
+	 * @result negative: refused (-EREMOTEIO) or the back-end channel is gone; the queue is served
+	 * by its eventfd. The library signals the queue's own kick eventfd once in every case, since
+	 * a kick may have fallen in between. An answer for an earlier run of the queue is dropped.
+	 * May be NULL.
 	 */
-	void (*doorbell_result)(void *opaque, unsigned queue, int result);
+	void (*doorbell_answered)(void *opaque, unsigned queue, bool published, int result);
 	/**
 	 * The connection ended. Vrings are stopped, guest memory is unmapped. @error: 0 the front
 	 * end closed it between messages, else negative errno. Runs in dispatch. May be NULL.
@@ -132,9 +134,8 @@ struct bf_memory *bf_backend_memory(const struct bf_backend *be);
  * bf_backend_publish_doorbell - hand the front end the page that rings @queue.
  * @fd: borrowed, sent. @offset: of the page in it, e.g. a VFIO region offset.
  * Sends and returns: requests for any number of queues are on their way together, and each answer
- * comes to doorbell_result. Legal from vring_start on until vring_stop.
- * (without REPLY_ACK no answer comes: the result is 0, and doorbell_result runs before this
- * returns). -EOPNOTSUPP if not agreed (the queue is served by its eventfd: say so once); -EINVAL a
+ * comes to doorbell_answered. (Without REPLY_ACK there is no answer: the result is 0, and the
+ * operation runs before this returns.) Legal from vring_start on until vring_stop. -EOPNOTSUPP if not agreed (the queue is served by its eventfd: say so once); -EINVAL a
  * queue that is not running or an @offset that is not page-aligned; -ENOBUFS a front end that
  * answers nothing; -ENOTCONN; -ENOMEM.
  */

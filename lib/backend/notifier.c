@@ -39,12 +39,12 @@ static void answered(void *opaque, int result, struct bf_msg *reply)
 		vring->published = false;
 	if (result)
 		bf_report_peer(
-			&be->report, BF_LOG_INFO,
+			&be->report, BF_LOG_DEBUG,
 			"queue %u: the front end did not take the doorbell (error %d); kicks come "
 			"by eventfd",
 			asked.queue, result);
-	if (be->ops->doorbell_result)
-		be->ops->doorbell_result(be->opaque, asked.queue, result);
+	if (be->ops->doorbell_answered)
+		be->ops->doorbell_answered(be->opaque, asked.queue, asked.publish, result);
 	/* The operation must not stop the vring, so the eventfd is still this one. */
 	bf_eventfd_signal(vring->kick_fd);
 }

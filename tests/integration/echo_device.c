@@ -106,9 +106,11 @@ static void step_answered(struct echo *echo, int result)
 	echo->served = atomic_load(&echo->report->requests);
 }
 
-static void doorbell_result(void *opaque, unsigned queue, int result)
+static void doorbell_answered(void *opaque, unsigned queue, bool published, int result)
 {
 	struct echo *echo = opaque;
+
+	(void)published; /* its own steps tell */
 
 	atomic_fetch_add(result ? &echo->report->refused : &echo->report->mapped, 1);
 	if (echo->config->cycles && queue == 0)
@@ -137,7 +139,7 @@ static const struct bf_backend_ops ops = {
 	.vring_start = vring_start,
 	.vring_stop = vring_stop,
 	.get_config = get_config,
-	.doorbell_result = doorbell_result,
+	.doorbell_answered = doorbell_answered,
 	.disconnected = disconnected,
 };
 

@@ -33,6 +33,7 @@ struct peer {
 	bool running[QUEUES];
 	unsigned starts, stops, resets, ended, results;
 	int end_error, last_result, start_error;
+	bool last_published;
 	unsigned last_queue;
 	uint64_t features;
 	uint8_t config[CONFIG_SIZE];
@@ -102,13 +103,14 @@ static void fake_reset(void *opaque)
 	peer->resets++;
 }
 
-static void fake_result(void *opaque, unsigned queue, int result)
+static void fake_answered(void *opaque, unsigned queue, bool published, int result)
 {
 	struct peer *peer = opaque;
 
 	peer->results++;
 	peer->last_queue = queue;
 	peer->last_result = result;
+	peer->last_published = published;
 }
 
 static void fake_disconnected(void *opaque, int error)
@@ -130,7 +132,7 @@ static const struct bf_backend_ops fake_ops = {
 	.set_config = fake_set_config,
 	.set_features = fake_set_features,
 	.reset = fake_reset,
-	.doorbell_result = fake_result,
+	.doorbell_answered = fake_answered,
 	.disconnected = fake_disconnected,
 };
 

@@ -99,6 +99,7 @@ static void publishes_and_is_answered(void **state)
 	assert_int_equal(bf_backend_dispatch(peer.be), 0);
 	assert_int_equal(peer.results, 2);
 	assert_int_equal(peer.last_result, -EREMOTEIO);
+	assert_true(peer.last_published);
 	assert_int_equal(signals(kick), 1);
 
 	assert_int_equal(bf_backend_withdraw_doorbell(peer.be, 0), 0);
@@ -108,6 +109,7 @@ static void publishes_and_is_answered(void **state)
 	answer(&peer, NOTIFIER, 0);
 	assert_int_equal(bf_backend_dispatch(peer.be), 0);
 	assert_int_equal(peer.results, 3);
+	assert_false(peer.last_published);
 	assert_int_equal(signals(kick), 1);
 	end(&peer, page, kick);
 	assert_no_leaks(before, "publish");
