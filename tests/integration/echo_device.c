@@ -111,7 +111,6 @@ static void doorbell_answered(void *opaque, unsigned queue, bool published, int 
 	struct echo *echo = opaque;
 
 	(void)published; /* its own steps tell */
-
 	atomic_fetch_add(result ? &echo->report->refused : &echo->report->mapped, 1);
 	if (echo->config->cycles && queue == 0)
 		step_answered(echo, result);
