@@ -2,7 +2,7 @@
 /*
  * One virtqueue of the disk and the thread that serves it while it runs.
  *
- * Everything here is for the control context; the thread lives in queue.c, between start and stop.
+ * Everything here is for the control context; the thread lives in queue_thread.c, between start and stop.
  */
 #ifndef BLK_QUEUE_H
 #define BLK_QUEUE_H
@@ -16,8 +16,7 @@
 /* The most pieces of data in one request: offered as seg_max. */
 #define BLK_SEG_MAX 126
 
-/* What all queues of a disk share. Read when a queue starts, but for the disk, which never changes.
- */
+/* What all queues of a disk share. Read when a queue starts; the disk never changes. */
 struct blk_queue_env {
 	const struct blk_disk *disk;
 	int image_fd;

@@ -31,6 +31,12 @@
 /* Requests between two looks at completions, so that neither side starves. */
 #define BATCH 64
 
+/* Written here only; control may read it at any moment. */
+static void count(uint64_t *counter)
+{
+	__atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
 static bool spinning(const struct blk_queue *q)
 {
 	/* Without a kick eventfd the protocol asks for polling of the ring. */
@@ -68,7 +74,7 @@ static void start_io(struct blk_queue *q, struct slot *slot)
 /* A chain that cannot even be answered: given back with nothing written. */
 static void return_bad(struct blk_queue *q, const struct bf_chain *chain)
 {
-	__atomic_store_n(&q->counters->errors, q->counters->errors + 1, __ATOMIC_RELAXED);
+	count(&q->counters->errors);
 	if (!q->bad_said)
 		log_warn("queue %u: a request without room for header or status "
 			 "(%llu bytes to read, %llu to write); more of them are only counted",
@@ -191,7 +197,7 @@ static void sleep_once(struct blk_queue *q)
 	if (poll(q->fds, NR_FDS, 0) <= 0) {
 		if (poll(q->fds, NR_FDS, -1) <= 0)
 			return;
-		__atomic_store_n(&q->wakeups, q->wakeups + 1, __ATOMIC_RELAXED);
+		count(&q->wakeups);
 	}
 	if (q->fds[FD_KICK].revents & POLLIN)
 		bf_virtq_drain_kick(q->vq);
@@ -217,7 +223,7 @@ static bool hear(struct blk_queue *q)
 	if (!q->word || !doorbell_take(q->word))
 		return false;
 	q->notified = true;
-	__atomic_store_n(&q->counters->doorbells, q->counters->doorbells + 1, __ATOMIC_RELAXED);
+	count(&q->counters->doorbells);
 	return true;
 }
 

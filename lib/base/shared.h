@@ -27,10 +27,6 @@ static inline uint16_t bf_load16_acquire(const bf_le16 *p)
 {
 	return le16toh(__atomic_load_n(&p->raw, __ATOMIC_ACQUIRE));
 }
-static inline uint32_t bf_load32(const bf_le32 *p)
-{
-	return le32toh(__atomic_load_n(&p->raw, __ATOMIC_RELAXED));
-}
 static inline void bf_store16(bf_le16 *p, uint16_t v)
 {
 	__atomic_store_n(&p->raw, htole16(v), __ATOMIC_RELAXED);
