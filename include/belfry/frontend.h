@@ -156,6 +156,7 @@ struct bf_vring_setup {
 	int kick_fd;                            /* eventfd; borrowed while the vring is started */
 	int call_fd;                            /* eventfd; borrowed for the call; -1: none */
 	int err_fd;                             /* eventfd; borrowed for the call; -1: none */
+	bool disabled;                          /* start, but leave off: bf_frontend_enable_vrings() */
 };
 
 /**
@@ -176,6 +177,14 @@ int bf_frontend_start_vrings(struct bf_frontend *fe, const struct bf_vring_setup
  */
 int bf_frontend_stop_vrings(struct bf_frontend *fe, const unsigned *queues, unsigned nr,
 			    uint32_t *bases);
+/**
+ * bf_frontend_enable_vrings - enable or disable vrings that are started, all pipelined (waits).
+ * @queues: [@nr]. A disabled vring keeps its place and its doorbell; a net device drops what comes
+ * for it. -EINVAL a queue that is not started. Without VHOST_USER_F_PROTOCOL_FEATURES every vring is
+ * enabled from its start on: enabling is then a no-op, and disabling -EOPNOTSUPP.
+ */
+int bf_frontend_enable_vrings(struct bf_frontend *fe, const unsigned *queues, unsigned nr,
+			      bool enable);
 /**
  * Withdraw the doorbells of all queues, because the guest moved or disabled the notify region.
  * @why: for the statistics. Sends nothing: the queues go on by their eventfds. Never waits.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Vrings: set up, start, enable, stop; all of a call's vrings in one pipeline.
+ * Vrings: set up, start, enable, disable, stop; all of a call's vrings in one pipeline.
  *
  * Control context. A vring counts as started from the moment its set-up is sent, because a doorbell
  * may arrive before the last reply; and as stopped from before GET_VRING_BASE is sent, whatever the
@@ -149,6 +149,7 @@ static void ask_fd(struct bf_batch *batch, uint32_t request, unsigned queue, int
 static void ask_vring(struct bf_batch *batch, const struct bf_vring_setup *vring,
 		      const struct bf_vring_addr *where)
 {
+	bool acknowledged;
 	struct bf_msg msg;
 
 	ask_state(batch, BF_FE_SET_VRING_NUM, vring->queue, vring->size);
@@ -158,9 +159,13 @@ static void ask_vring(struct bf_batch *batch, const struct bf_vring_setup *vring
 	bf_batch_ask(batch, &msg, (int)vring->queue, NULL, NULL);
 	ask_fd(batch, BF_FE_SET_VRING_CALL, vring->queue, vring->call_fd);
 	ask_fd(batch, BF_FE_SET_VRING_ERR, vring->queue, vring->err_fd);
-	ask_fd(batch, BF_FE_SET_VRING_KICK, vring->queue, vring->kick_fd);
 	/* Without bit 30, SET_FEATURES has enabled all rings ("Ring states"). */
-	if (batch->fe->agreed.protocol_acknowledged)
+	acknowledged = batch->fe->agreed.protocol_acknowledged;
+	/* A stop leaves a ring enabled: what is to be off must not run for a moment. */
+	if (acknowledged && vring->disabled)
+		ask_state(batch, BF_FE_SET_VRING_ENABLE, vring->queue, 0);
+	ask_fd(batch, BF_FE_SET_VRING_KICK, vring->queue, vring->kick_fd);
+	if (acknowledged && !vring->disabled)
 		ask_state(batch, BF_FE_SET_VRING_ENABLE, vring->queue, 1);
 }
 
@@ -328,4 +333,35 @@ int bf_frontend_stop_vrings(struct bf_frontend *fe, const unsigned *queues, unsi
 		bases[i] = stops[i].base;
 	free(stops);
 	return ret;
+}
+
+static int check_enable(struct bf_frontend *fe, const unsigned *queues, unsigned nr)
+{
+	int ret = bf_fe_check_attached(fe);
+
+	for (unsigned i = 0; !ret && i < nr; i++) {
+		if (queues[i] >= BF_MAX_QUEUES || !fe->vrings[queues[i]].started)
+			ret = bf_report_error(&fe->report, -EINVAL, "queue %u is not started",
+					      queues[i]);
+	}
+	return ret;
+}
+
+int bf_frontend_enable_vrings(struct bf_frontend *fe, const unsigned *queues, unsigned nr,
+			      bool enable)
+{
+	struct bf_batch batch;
+	int ret = check_enable(fe, queues, nr);
+
+	if (ret < 0 || nr == 0)
+		return ret;
+	if (!fe->agreed.protocol_acknowledged)
+		return enable ? 0 :
+				bf_report_error(&fe->report, -EOPNOTSUPP,
+						"rings cannot be disabled: the back end does not "
+						"offer VHOST_USER_F_PROTOCOL_FEATURES");
+	bf_batch_init(&batch, fe);
+	for (unsigned i = 0; i < nr; i++)
+		ask_state(&batch, BF_FE_SET_VRING_ENABLE, queues[i], enable);
+	return bf_batch_wait(&batch);
 }

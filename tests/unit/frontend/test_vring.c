@@ -97,6 +97,55 @@ static void without_bit_30_there_is_no_enable(void **state)
 	assert_int_equal(fake_count(&f->fake, BF_FE_SET_VRING_KICK), 1);
 }
 
+static void pairs_are_enabled_and_disabled_while_they_run(void **state)
+{
+	struct fixture *f = *state;
+	struct bf_vring_setup vrings[4];
+	const unsigned queues[] = { 2, 3 }, stopped = 7, none = 256;
+	unsigned before;
+
+	ready(f);
+	for (unsigned i = 0; i < 4; i++) {
+		vrings[i] = guest_vring(&f->guest, i);
+		vrings[i].disabled = i >= 2;
+	}
+	assert_int_equal(bf_frontend_start_vrings(f->front.fe, vrings, 4), 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(fake_nth(&f->fake, BF_FE_SET_VRING_ENABLE, i)->u64,
+				 i | (i < 2 ? 1ull : 0) << 32);
+	assert_true(fake_nth(&f->fake, BF_FE_SET_VRING_KICK, 1) <
+		    fake_nth(&f->fake, BF_FE_SET_VRING_ENABLE, 1));
+	assert_true(fake_nth(&f->fake, BF_FE_SET_VRING_KICK, 2) >
+		    fake_nth(&f->fake, BF_FE_SET_VRING_ENABLE, 2));
+	assert_int_equal(bf_frontend_enable_vrings(f->front.fe, queues, 2, true), 0);
+	assert_int_equal(fake_nth(&f->fake, BF_FE_SET_VRING_ENABLE, 4)->u64, 2 | 1ull << 32);
+	assert_int_equal(fake_nth(&f->fake, BF_FE_SET_VRING_ENABLE, 5)->u64, 3 | 1ull << 32);
+	assert_int_equal(bf_frontend_enable_vrings(f->front.fe, queues, 2, false), 0);
+	assert_int_equal(fake_nth(&f->fake, BF_FE_SET_VRING_ENABLE, 7)->u64, 3);
+	assert_true(fake_nth(&f->fake, BF_FE_SET_VRING_ENABLE, 7)->flags & BF_FLAGS_NEED_REPLY);
+	before = f->fake.nr_seen;
+	assert_int_equal(bf_frontend_enable_vrings(f->front.fe, &stopped, 1, true), -EINVAL);
+	assert_int_equal(bf_frontend_enable_vrings(f->front.fe, &none, 1, true), -EINVAL);
+	assert_int_equal(bf_frontend_enable_vrings(f->front.fe, &stopped, 0, true), 0);
+	assert_int_equal(f->fake.nr_seen, before);
+	bf_frontend_detach(f->front.fe);
+	assert_int_equal(bf_frontend_enable_vrings(f->front.fe, queues, 2, true), -ENOTCONN);
+}
+
+static void without_bit_30_nothing_can_be_disabled(void **state)
+{
+	struct fixture *f = *state;
+	struct bf_vring_setup vring = guest_vring(&f->guest, 0);
+	const unsigned queue = 0;
+
+	f->fake.features &= ~bf_bit(BF_VHOST_USER_F_PROTOCOL_FEATURES);
+	ready(f);
+	assert_int_equal(bf_frontend_start_vrings(f->front.fe, &vring, 1), 0);
+	assert_int_equal(bf_frontend_enable_vrings(f->front.fe, &queue, 1, true), 0);
+	assert_int_equal(bf_frontend_enable_vrings(f->front.fe, &queue, 1, false), -EOPNOTSUPP);
+	assert_int_equal(fake_count(&f->fake, BF_FE_SET_VRING_ENABLE), 0);
+}
+
 static void many_queues_start_and_stop_in_one_round_trip_each(void **state)
 {
 	struct fixture *f = *state;
@@ -299,6 +348,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(messages_come_in_the_order_of_the_protocol, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(without_bit_30_there_is_no_enable, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(pairs_are_enabled_and_disabled_while_they_run,
+						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(without_bit_30_nothing_can_be_disabled, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(many_queues_start_and_stop_in_one_round_trip_each,
 						set_up, tear_down),
