@@ -12,6 +12,9 @@
  * vring_stop (returns when the thread has let go of it). A change of guest memory under running
  * vrings stops them all, swaps the map, and starts them again.
  *
+ * A device that serves rings by itself (hardware) has struct bf_offload_ops instead of queue threads;
+ * its vrings go on running under a change of memory or of an eventfd.
+ *
  * Errors are negative errno; bf_backend_error() has the sentence for people.
  */
 #ifndef BELFRY_BACKEND_H
@@ -80,8 +83,59 @@ struct bf_backend_ops {
 	void (*disconnected)(void *opaque, int error);
 };
 
+/**
+ * A vring as the front end has set it up, for a device that serves rings by itself.
+ *
+ * Addresses are guest-physical; each part of the ring lies wholly in one region of the current map.
+ * Split: descriptor table, available ring, used ring. Packed: descriptor ring, driver area, device
+ * area.
+ */
+struct bf_offload_vring {
+	uint16_t size; /* entries */
+	uint64_t desc_gpa, driver_gpa, device_gpa;
+	/**
+	 * Where to go on, as in SET_VRING_BASE. Split: next entry of the available ring. Packed: next
+	 * available in bits 0-14, its wrap counter in 15, next used in 16-30, its wrap counter in 31.
+	 */
+	uint32_t base;
+	bool enabled;
+	int kick_fd, call_fd; /* eventfds, borrowed until vring_stop or vring_eventfds; -1: none */
+};
+
+/**
+ * A device whose rings are served by hardware: the library translates, the device is told what to
+ * do, and nothing here touches a ring. Same context and rules as bf_backend_ops.
+ */
+struct bf_offload_ops {
+	/**
+	 * A vring is started and set up, enabled or not. Doorbells may be published from here on
+	 * until vring_stop: also later, when the device as a whole is started. Non-zero: the front
+	 * end is told that its request failed, and the vring does not run.
+	 */
+	int (*vring_start)(void *opaque, unsigned queue, const struct bf_offload_vring *vring);
+	/** On return the device touches neither ring nor buffers. Returns the base to go on from. */
+	uint32_t (*vring_stop)(void *opaque, unsigned queue);
+	/** SET_VRING_ENABLE of a vring that the device has. Non-zero refuses. May be NULL. */
+	int (*vring_enable)(void *opaque, unsigned queue, bool enabled);
+	/** Another kick or call eventfd. The former ones are closed when this returns. */
+	int (*vring_eventfds)(void *opaque, unsigned queue, const struct bf_offload_vring *vring);
+	/**
+	 * Guest memory becomes @memory (NULL: none), under vrings that may be running: make it
+	 * accessible, and what is not in it inaccessible. Non-zero: nothing has changed, the request
+	 * is refused. With NULL it must not fail; vrings are stopped then.
+	 */
+	int (*memory)(void *opaque, const struct bf_memory *memory);
+	/**
+	 * SET_STATUS (BF_PROTOCOL_F_STATUS); at 0 the vrings are stopped already. Non-zero: the front
+	 * end is told that its request failed. May be NULL.
+	 */
+	int (*status)(void *opaque, uint8_t status);
+};
+
 struct bf_backend_config {
 	const struct bf_backend_ops *ops; /* borrowed for the life of the object */
+	/** NULL, or: rings are served by the device, and ops->vring_start, vring_stop are not used. */
+	const struct bf_offload_ops *offload; /* borrowed likewise */
 	void *opaque;
 	const char *name;           /* tag in messages; copied */
 	unsigned nr_queues;         /* 1 .. BF_MAX_QUEUES */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /**
- * belfry/virtq.h - the device side of a virtqueue.
+ * belfry/virtq.h - the device side of a virtqueue, split or packed.
  *
  * A back end gets a struct bf_virtq in its vring_start operation and drives it from one thread at a
  * time (the queue context) until vring_stop returns. The pointer stays valid, and counters
@@ -9,7 +9,7 @@
  * bf_virtq_drain_kick().
  *
  * Everything in the ring is written by an untrusted driver. It is read once, copied, checked, and
- * only the copy is used. A ring that breaks the rules of virtio 1.2, 2.7 is marked broken: pop
+ * only the copy is used. A ring that breaks the rules of virtio 1.2, 2.7 and 2.8 is marked broken: pop
  * gives the error once and for good, the vring's error eventfd is signalled, and nothing else is
  * harmed.
  *
@@ -33,12 +33,69 @@ extern "C" {
 #endif
 
 struct bf_virtq;
+struct bf_memory;
+
+/**
+ * What a start needs. A back end never sees this: the library starts its vrings. It is for whoever
+ * serves a queue without a connection, as a VMM does with a control queue.
+ * @memory:    not NULL; a reference is taken
+ * @size:      entries, at most 32768; a power of two, unless the ring is packed
+ * @base:      the position, as GET_VRING_BASE has it. Split: the next available index in bits 0-15
+ *             (the used index is in the ring). Packed: the next available descriptor in bits 0-14,
+ *             its wrap counter in bit 15, the next used one in bits 16-30, its wrap counter in
+ *             bit 31: a fresh packed ring starts at BF_VIRTQ_PACKED_BASE.
+ * @desc_uva, @avail_uva, @used_uva: user addresses (struct bf_memory_region). Packed: the descriptor
+ *             ring, the driver's and the device's event suppression area.
+ * @features:  accepted by the driver. VIRTIO_F_RING_PACKED, VIRTIO_RING_F_EVENT_IDX and
+ *             VIRTIO_RING_F_INDIRECT_DESC are looked at.
+ * @kick_fd, @call_fd, @err_fd: eventfds, non-blocking, or -1; borrowed until bf_virtq_stop()
+ */
+struct bf_virtq_setup {
+	struct bf_memory *memory;
+	uint16_t size;
+	uint32_t base;
+	uint64_t desc_uva, avail_uva, used_uva;
+	uint64_t features;
+	int kick_fd, call_fd, err_fd;
+};
+
+#define BF_VIRTQ_PACKED_BASE 0x80008000u
+
+/**
+ * A virtqueue of one's own, stopped; @queue is only its name. NULL: out of memory. Free it with
+ * bf_virtq_free(), which stops it if it runs; NULL is fine.
+ */
+struct bf_virtq *bf_virtq_new(unsigned queue);
+void bf_virtq_free(struct bf_virtq *vq);
+
+/**
+ * bf_virtq_start - translate the ring and make it ready, notifications wanted. Control context: no
+ * queue context may have @vq, and the same holds for stop. Not while it runs.
+ * 0; -EINVAL a bad size, alignment or base; -EFAULT a part of the ring that is not wholly in one
+ * region; -ENOMEM. @why (may be NULL) receives a phrase on failure. Counters go on from where they
+ * were; an earlier break is forgotten.
+ */
+int bf_virtq_start(struct bf_virtq *vq, const struct bf_virtq_setup *setup, const char **why);
+
+/**
+ * bf_virtq_stop - let go of the ring, the memory and the descriptors. What was pushed and not yet
+ * notified is published first, and the driver signalled if it wants to be. Stopped already: no
+ * effect.
+ */
+void bf_virtq_stop(struct bf_virtq *vq);
+
+/**
+ * The position, in the form of bf_virtq_setup.base: where the next start goes on. While it runs, and
+ * after a stop. What is in flight counts as taken and will not be popped again.
+ */
+uint32_t bf_virtq_base(const struct bf_virtq *vq);
 
 /**
  * One request: first the pieces that the device reads, then those that it writes.
  * @iov, @nr_iov:  in: the caller's array and its length. A chain that needs more pieces is broken.
  *                 No piece is empty; a buffer that crosses regions of guest memory gives several.
- * @head:          names the chain in bf_virtq_push()
+ * @head:          names the chain in bf_virtq_push(): the head of a split ring, the buffer id of a
+ *                 packed one; below the size of the ring in both
  * @nr_out, @out_len: pieces iov[0 .. nr_out) to read, and the bytes of them together
  * @nr_in, @in_len:   pieces iov[nr_out .. nr_out + nr_in) to write, and the bytes of them together
  */
@@ -54,9 +111,11 @@ struct bf_chain {
 
 /**
  * bf_virtq_pop - take the next request. 1 one was taken, 0 there is none, or what broke the ring:
- * -EFAULT an address not in guest memory; -ELOOP a chain or an indirect table longer than the ring;
- * -EBADMSG any other violation (index out of range, avail index too far ahead, a head that is still
- * in flight, a readable piece after a writable one, nested indirect); -E2BIG more pieces than iov.
+ * -EFAULT an address not in guest memory; -ELOOP a chain longer than the ring, or than what of a
+ * packed one is not in flight, or an indirect table longer than the ring; -EBADMSG any other
+ * violation (index or buffer id out of range, more made available than the ring can hold, a head or
+ * id that is still in flight, a readable piece after a writable one, nested indirect); -E2BIG more
+ * pieces than iov. While kicks are wanted, 0 says also that the next request will be kicked for.
  */
 int bf_virtq_pop(struct bf_virtq *vq, struct bf_chain *chain);
 

@@ -20,8 +20,8 @@
 /* Transport features that need library code which is not there; and the wire's own two bits. */
 static uint64_t refused_features(void)
 {
-	return bf_bit(VIRTIO_F_RING_PACKED) | bf_bit(VIRTIO_F_ACCESS_PLATFORM) |
-	       bf_bit(BF_VHOST_F_LOG_ALL) | bf_bit(BF_VHOST_USER_F_PROTOCOL_FEATURES);
+	return bf_bit(VIRTIO_F_ACCESS_PLATFORM) | bf_bit(BF_VHOST_F_LOG_ALL) |
+	       bf_bit(BF_VHOST_USER_F_PROTOCOL_FEATURES);
 }
 
 uint64_t bf_backend_supported_protocol_features(void)
@@ -46,7 +46,13 @@ static uint64_t choose_protocol_features(const struct bf_backend_config *config)
 
 static bool config_ok(const struct bf_backend_config *config)
 {
-	if (!config->ops || !config->ops->vring_start || !config->ops->vring_stop)
+	const struct bf_offload_ops *offload = config->offload;
+
+	if (!config->ops)
+		return false;
+	if (offload ? !offload->vring_start || !offload->vring_stop || !offload->vring_eventfds ||
+			      !offload->memory :
+		      !config->ops->vring_start || !config->ops->vring_stop)
 		return false;
 	if (!config->nr_queues || config->nr_queues > BF_MAX_QUEUES)
 		return false;
@@ -54,6 +60,15 @@ static bool config_ok(const struct bf_backend_config *config)
 				       config->max_queue_size > BF_MAX_QUEUE_SIZE))
 		return false;
 	return config->config_size <= BF_CONFIG_MAX && !(config->features & refused_features());
+}
+
+/*
+ * Bit 30 counts as acknowledged until SET_FEATURES says otherwise: QEMU up to 8.0 enables the vrings
+ * of a net device before that.
+ */
+static void forget_agreements(struct bf_backend *be)
+{
+	be->agreed = (struct bf_agreed){ .protocol_offered = true, .protocol_acknowledged = true };
 }
 
 static void init_vrings(struct bf_backend *be)
@@ -89,13 +104,14 @@ int bf_backend_new(const struct bf_backend_config *config, struct bf_backend **m
 	}
 
 	be->ops = config->ops;
+	be->offload = config->offload;
 	be->opaque = config->opaque;
 	be->nr_queues = config->nr_queues;
 	be->max_queue_size = config->max_queue_size ? config->max_queue_size : BF_MAX_QUEUE_SIZE;
 	be->config_size = config->config_size;
 	be->features = config->features;
 	be->protocol_features = choose_protocol_features(config);
-	be->agreed.protocol_offered = true;
+	forget_agreements(be);
 	be->main.fd = be->back.fd = -1;
 	bf_report_init(&be->report, &config->log, "backend", config->name);
 	init_vrings(be);
@@ -210,11 +226,13 @@ void bf_backend_close(struct bf_backend *be, int error)
 {
 	for (unsigned i = 0; i < be->nr_queues; i++)
 		bf_vring_reset(be, i, true);
+	if (be->offload && be->memory)
+		be->offload->memory(be->opaque, NULL);
 	bf_memory_unref(be->memory);
 	be->memory = NULL;
 	bf_backend_close_back(be, error);
 	close_channel(be, &be->main, &be->main_events, error);
-	be->agreed = (struct bf_agreed){ .protocol_offered = true };
+	forget_agreements(be);
 	be->features_set = false;
 	be->config_change_held = false;
 	be->status = 0;

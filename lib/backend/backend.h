@@ -33,7 +33,7 @@ struct bf_vring {
 	bool enabled;
 	bool addressed; /* @addr is set */
 	uint16_t num;   /* 0: not set */
-	uint16_t base;  /* next entry of the avail ring; taken from vq at each stop */
+	uint32_t base;  /* position, as in SET_VRING_BASE; taken from the device at each stop */
 	struct bf_vring_addr addr;
 	int kick_fd, call_fd, err_fd; /* owned; -1: none */
 
@@ -47,6 +47,7 @@ struct bf_vring {
 
 struct bf_backend {
 	const struct bf_backend_ops *ops;
+	const struct bf_offload_ops *offload; /* NULL: queue threads of this process */
 	void *opaque;
 	unsigned nr_queues;
 	uint16_t max_queue_size;
@@ -85,10 +86,17 @@ void bf_vring_stop(struct bf_backend *be, unsigned queue);
 int bf_vring_start_all(struct bf_backend *be);
 void bf_vring_stop_all(struct bf_backend *be);
 bool bf_vring_any_running(const struct bf_backend *be);
+int bf_vring_set_enabled(struct bf_backend *be, unsigned queue, bool enabled);
 /* Stop, and forget that it was started. Whatever page the front end had is withdrawn by that. */
 void bf_vring_unstart(struct bf_backend *be, unsigned queue);
 /* All that the front end said; call and error eventfds only if @everything. */
 void bf_vring_reset(struct bf_backend *be, unsigned queue, bool everything);
+
+/* offload.c: the same hand-over, to a device that serves rings by itself. */
+int bf_offload_start(struct bf_backend *be, unsigned queue);
+/* A descriptor in the vring was exchanged; the former one is still open. */
+int bf_offload_eventfds(struct bf_backend *be, unsigned queue);
+int bf_offload_swap_memory(struct bf_backend *be, struct bf_memory *memory);
 
 /* notifier.c: send what was held back while no vring was started. */
 void bf_backend_release_held(struct bf_backend *be);

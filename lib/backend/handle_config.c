@@ -107,6 +107,7 @@ int bf_handle_get_status(struct bf_backend *be, struct bf_msg *msg, struct bf_ms
 int bf_handle_set_status(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	uint64_t status = msg->payload.u64;
+	int ret;
 
 	(void)reply;
 	if (status > UINT8_MAX)
@@ -117,5 +118,12 @@ int bf_handle_set_status(struct bf_backend *be, struct bf_msg *msg, struct bf_ms
 		for (unsigned i = 0; i < be->nr_queues; i++)
 			bf_vring_unstart(be, i);
 	be->status = (uint8_t)status;
+	if (!be->offload || !be->offload->status)
+		return 0;
+	ret = be->offload->status(be->opaque, be->status);
+	if (ret)
+		return bf_report_error(&be->report, ret < 0 ? ret : -EIO,
+				       "SET_STATUS: the device did not take 0x%x (error %d)",
+				       be->status, ret);
 	return 0;
 }

@@ -54,9 +54,13 @@ int bf_handle_set_features(struct bf_backend *be, struct bf_msg *msg, struct bf_
 	if (acknowledged)
 		return 0;
 	/* "Ring states": without it rings are enabled from the beginning. */
-	for (unsigned i = 0; i < be->nr_queues; i++)
-		be->vrings[i].enabled = true;
-	return bf_vring_start_all(be);
+	ret = 0;
+	for (unsigned i = 0; i < be->nr_queues; i++) {
+		int one = bf_vring_set_enabled(be, i, true);
+
+		ret = ret ? ret : one;
+	}
+	return ret;
 }
 
 /* SET_OWNER says nothing that a connection does not; RESET_OWNER is deprecated and to be ignored.

@@ -21,6 +21,8 @@ static int swap_memory(struct bf_backend *be, struct bf_memory *memory)
 {
 	struct bf_memory *old = be->memory;
 
+	if (be->offload)
+		return bf_offload_swap_memory(be, memory);
 	bf_vring_stop_all(be);
 	be->memory = memory;
 	bf_memory_unref(old);

@@ -3,12 +3,13 @@
  * Handlers: vrings. Every setter may come any number of times, and replaces what was there.
  *
  * Control context. Size, addresses and position of a running ring are frozen: a change is refused.
- * Eventfds are exchanged by stopping the ring, exchanging, and starting it again. Every queue index
- * goes through find_vring() in the width of the wire.
+ * Eventfds are exchanged by stopping the ring, exchanging, and starting it again, or under the eyes
+ * of a device that serves its rings. Every queue index goes through find_vring() in the width of the wire.
  */
 #include "backend.h"
 
 #include <errno.h>
+#include <linux/virtio_config.h>
 #include <sys/stat.h>
 
 #include "../base/check.h"
@@ -31,6 +32,17 @@ static int busy(struct bf_backend *be, const struct bf_msg *msg, unsigned index)
 			       bf_msg_name(BF_CHANNEL_MAIN, msg->hdr.request), index);
 }
 
+static bool packed(const struct bf_backend *be)
+{
+	return bf_has(be->agreed.features, VIRTIO_F_RING_PACKED);
+}
+
+/* "Queue Size value does not have to be a power of 2" (virtio 1.2, 2.8.10.1), unless split. */
+static bool size_ok(const struct bf_backend *be, uint32_t num)
+{
+	return num && num <= be->max_queue_size && (packed(be) || bf_is_power_of_two(num));
+}
+
 int bf_handle_set_vring_num(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	uint32_t index = msg->payload.state.index, num = msg->payload.state.num;
@@ -39,12 +51,11 @@ int bf_handle_set_vring_num(struct bf_backend *be, struct bf_msg *msg, struct bf
 	(void)reply;
 	if (!vring)
 		return -EINVAL;
-	if (!bf_is_power_of_two(num) || num > be->max_queue_size)
-		return bf_report_error(
-			&be->report, -EINVAL,
-			"SET_VRING_NUM: queue %u of %u entries; expected a power of two "
-			"up to %u",
-			index, num, be->max_queue_size);
+	if (!size_ok(be, num))
+		return bf_report_error(&be->report, -EINVAL,
+				       "SET_VRING_NUM: queue %u of %u entries; expected %s up to %u",
+				       index, num, packed(be) ? "1" : "a power of two",
+				       be->max_queue_size);
 	if (vring->running && num != vring->num)
 		return busy(be, msg, index);
 	vring->num = (uint16_t)num;
@@ -85,7 +96,7 @@ int bf_handle_set_vring_base(struct bf_backend *be, struct bf_msg *msg, struct b
 	(void)reply;
 	if (!vring)
 		return -EINVAL;
-	if (base > UINT16_MAX)
+	if (base > UINT16_MAX && !packed(be))
 		return bf_report_error(
 			&be->report, -EINVAL,
 			"SET_VRING_BASE: queue %u: %u; a split ring's position has 16 "
@@ -93,7 +104,7 @@ int bf_handle_set_vring_base(struct bf_backend *be, struct bf_msg *msg, struct b
 			index, base);
 	if (vring->running)
 		return busy(be, msg, index);
-	vring->base = (uint16_t)base;
+	vring->base = base;
 	return 0;
 }
 
@@ -146,11 +157,18 @@ static struct bf_vring *find_eventfd_vring(struct bf_backend *be, struct bf_msg 
 	return find_vring(be, msg, value & BF_VRING_IDX_MASK);
 }
 
-/* Exchange one of a vring's descriptors, under stop and start if it runs. */
+/* Exchange one of a vring's descriptors; a queue thread is stopped and started for it. */
 static int exchange(struct bf_backend *be, struct bf_vring *vring, int *slot, struct bf_msg *msg)
 {
 	unsigned queue = bf_virtq_queue(&vring->vq);
+	int former = *slot, ret;
 
+	if (be->offload && vring->running) {
+		*slot = bf_msg_take_fd(msg, 0);
+		ret = bf_offload_eventfds(be, queue);
+		bf_fd_close(&former);
+		return ret;
+	}
 	bf_vring_stop(be, queue);
 	bf_fd_close(slot);
 	*slot = bf_msg_take_fd(msg, 0);
@@ -209,9 +227,5 @@ int bf_handle_set_vring_enable(struct bf_backend *be, struct bf_msg *msg, struct
 		return bf_report_error(&be->report, -EINVAL,
 				       "SET_VRING_ENABLE: queue %u: %u; expected 0 or 1", index,
 				       on);
-	vring->enabled = on;
-	if (on)
-		return bf_vring_start(be, index);
-	bf_vring_stop(be, index);
-	return 0;
+	return bf_vring_set_enabled(be, index, on);
 }

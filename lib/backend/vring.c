@@ -13,9 +13,11 @@
 
 #include "../base/fd.h"
 
+/* A device that serves its rings has the disabled ones too: they have to be set up before it starts. */
 static bool ready(const struct bf_backend *be, const struct bf_vring *vring)
 {
-	return vring->started && vring->enabled && vring->addressed && vring->num && be->memory;
+	return vring->started && (vring->enabled || be->offload) && vring->addressed &&
+	       vring->num && be->memory;
 }
 
 static int start_virtq(struct bf_backend *be, unsigned queue)
@@ -38,13 +40,27 @@ static int start_virtq(struct bf_backend *be, unsigned queue)
 
 	if (!ret)
 		return 0;
-	bf_eventfd_signal(vring->err_fd);
 	return bf_report_error(
 		&be->report, ret,
 		"queue %u cannot start: %s (%u entries; descriptors at 0x%llx, available "
 		"0x%llx, used 0x%llx)",
 		queue, why, vring->num, (unsigned long long)vring->addr.desc,
 		(unsigned long long)vring->addr.avail, (unsigned long long)vring->addr.used);
+}
+
+static int start_software(struct bf_backend *be, unsigned queue)
+{
+	struct bf_vring *vring = &be->vrings[queue];
+	int ret = start_virtq(be, queue);
+
+	if (ret)
+		return ret;
+	ret = be->ops->vring_start(be->opaque, queue, &vring->vq);
+	if (!ret)
+		return 0;
+	bf_virtq_stop(&vring->vq);
+	return bf_report_error(&be->report, ret < 0 ? ret : -EIO,
+			       "queue %u: the device could not start it (error %d)", queue, ret);
 }
 
 int bf_vring_start(struct bf_backend *be, unsigned queue)
@@ -54,20 +70,14 @@ int bf_vring_start(struct bf_backend *be, unsigned queue)
 
 	if (vring->running || !ready(be, vring))
 		return 0;
-	ret = start_virtq(be, queue);
-	if (ret)
-		return ret;
 	vring->running = true;
 	vring->epoch++;
 	vring->published_now = false;
-	ret = be->ops->vring_start(be->opaque, queue, &vring->vq);
+	ret = be->offload ? bf_offload_start(be, queue) : start_software(be, queue);
 	if (ret) {
 		vring->running = false;
-		bf_virtq_stop(&vring->vq);
 		bf_eventfd_signal(vring->err_fd);
-		return bf_report_error(&be->report, ret < 0 ? ret : -EIO,
-				       "queue %u: the device could not start it (error %d)", queue,
-				       ret);
+		return ret;
 	}
 	/*
 	 * The front end kept the page of an earlier run, since it did not see that one end. A
@@ -79,22 +89,56 @@ int bf_vring_start(struct bf_backend *be, unsigned queue)
 	return 0;
 }
 
-void bf_vring_stop(struct bf_backend *be, unsigned queue)
+static uint32_t stop_software(struct bf_backend *be, unsigned queue)
 {
 	struct bf_vring *vring = &be->vrings[queue];
 	unsigned abandoned;
+	uint32_t base;
 
-	if (!vring->running)
-		return;
 	be->ops->vring_stop(be->opaque, queue);
-	vring->running = false;
 	abandoned = bf_virtq_in_flight(&vring->vq);
 	if (abandoned)
 		bf_report_log(&be->report, BF_LOG_WARN,
 			      "queue %u stopped with %u requests in flight: they stay unanswered",
 			      queue, abandoned);
-	vring->base = vring->vq.next_avail;
+	base = bf_virtq_base(&vring->vq);
 	bf_virtq_stop(&vring->vq);
+	return base;
+}
+
+void bf_vring_stop(struct bf_backend *be, unsigned queue)
+{
+	struct bf_vring *vring = &be->vrings[queue];
+
+	if (!vring->running)
+		return;
+	vring->base = be->offload ? be->offload->vring_stop(be->opaque, queue) :
+				    stop_software(be, queue);
+	vring->running = false;
+}
+
+int bf_vring_set_enabled(struct bf_backend *be, unsigned queue, bool enabled)
+{
+	struct bf_vring *vring = &be->vrings[queue];
+	bool changed = vring->enabled != enabled;
+	int ret;
+
+	vring->enabled = enabled;
+	if (!be->offload && !enabled) {
+		bf_vring_stop(be, queue);
+		return 0;
+	}
+	if (!be->offload || !vring->running)
+		return bf_vring_start(be, queue);
+	if (!changed || !be->offload->vring_enable)
+		return 0;
+	ret = be->offload->vring_enable(be->opaque, queue, enabled);
+	if (!ret)
+		return 0;
+	vring->enabled = !enabled;
+	return bf_report_error(&be->report, ret < 0 ? ret : -EIO,
+			       "queue %u: the device could not %s it (error %d)", queue,
+			       enabled ? "enable" : "disable", ret);
 }
 
 int bf_vring_start_all(struct bf_backend *be)

@@ -58,4 +58,10 @@ int bf_memory_with(const struct bf_memory *map, const struct bf_memory_region *r
 int bf_memory_without(const struct bf_memory *map, uint64_t gpa, uint64_t uva, uint64_t size,
 		      struct bf_memory **without);
 
+/*
+ * The guest-physical address of a range given in user addresses. -EFAULT when it is not wholly inside
+ * one region. Not for hot code: it looks at each region.
+ */
+int bf_memory_uva_to_gpa(const struct bf_memory *map, uint64_t uva, uint64_t len, uint64_t *gpa);
+
 #endif

@@ -48,6 +48,22 @@ void *bf_memory_from_uva(const struct bf_memory *map, uint64_t uva, uint64_t len
 	return translate(map->by_uva, map->nr, uva, len);
 }
 
+int bf_memory_uva_to_gpa(const struct bf_memory *map, uint64_t uva, uint64_t len, uint64_t *gpa)
+{
+	for (unsigned i = 0; i < map->nr; i++) {
+		const struct bf_memory_region *region = &map->mappings[i]->region;
+		uint64_t offset = uva - region->uva;
+
+		if (uva < region->uva || offset >= region->size)
+			continue;
+		if (len > region->size - offset)
+			return -EFAULT;
+		*gpa = region->gpa + offset;
+		return 0;
+	}
+	return -EFAULT;
+}
+
 int bf_memory_iov(const struct bf_memory *map, uint64_t gpa, uint64_t len, struct iovec *iov,
 		  unsigned nr_iov)
 {

@@ -22,7 +22,7 @@ static void refuses_a_config_without_sense(void **state)
 	bad.config_size = BF_CONFIG_MAX + 1;
 	assert_int_equal(bf_backend_new(&bad, &be), -EINVAL);
 	bad = good;
-	bad.features = bf_bit(34); /* packed rings are not served */
+	bad.features = bf_bit(33); /* ACCESS_PLATFORM: no IOTLB */
 	assert_int_equal(bf_backend_new(&bad, &be), -EINVAL);
 	bad = good;
 	bad.ops = NULL;
@@ -147,6 +147,25 @@ static void without_bit_30_rings_are_enabled(void **state)
 }
 
 /* With bit 30 it is sent again in the middle of operation, and changes no ring's state. */
+/* As QEMU 7.2 does with net devices. */
+static void enabled_before_features(void **state)
+{
+	struct peer peer;
+	int kick;
+
+	(void)state;
+	peer_init(&peer, 0);
+	say_u64(&peer, BF_FE_SET_PROTOCOL_FEATURES, get_u64(&peer, BF_FE_GET_PROTOCOL_FEATURES));
+	assert_int_equal(say_state(&peer, BF_FE_SET_VRING_ENABLE, 0, 1), ACCEPTED);
+	assert_int_equal(say_u64(&peer, BF_FE_SET_FEATURES, FEATURES | ACK_BIT), ACCEPTED);
+	assert_int_equal(say_memory(&peer, -1, MEMORY_SIZE), ACCEPTED);
+	set_up(&peer, 0);
+	assert_int_equal(say_eventfd(&peer, BF_FE_SET_VRING_KICK, 0, &kick), ACCEPTED);
+	assert_true(peer.running[0]);
+	close(kick);
+	peer_done(&peer);
+}
+
 static void features_again_change_nothing(void **state)
 {
 	struct peer peer;
@@ -480,6 +499,7 @@ int main(void)
 		cmocka_unit_test(negotiates),
 		cmocka_unit_test(runs_when_everything_is_there),
 		cmocka_unit_test(without_bit_30_rings_are_enabled),
+		cmocka_unit_test(enabled_before_features),
 		cmocka_unit_test(features_again_change_nothing),
 		cmocka_unit_test(a_running_ring_is_frozen),
 		cmocka_unit_test(serves_a_request),

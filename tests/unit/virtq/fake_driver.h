@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A driver's side of a split ring for tests: memory with a hole, a ring in it, and raw access to
- * every field, so that a rule can be broken in one line.
+ * every field, so that a rule can be broken in one line. What a packed ring needs too (fake_packed.h)
+ * comes first.
  *
  * Guest memory: [0, 64 KiB) and, touching it, [64 KiB, 128 KiB) in another file; nothing up to
  * 192 KiB (the hole); [192 KiB, 256 KiB). The ring is in the last 64 KiB; buffers are anywhere.
@@ -96,8 +97,8 @@ static inline void fake_start(struct fake *fake)
 		fail_msg("start: %d %s", ret, why);
 }
 
-/* A ring of @size entries whose indices stand at @base. */
-static inline void fake_init(struct fake *fake, unsigned size, uint16_t base, uint64_t features)
+/* Memory, eventfds and a stopped virtqueue; no ring. */
+static inline void fake_open(struct fake *fake)
 {
 	const uint64_t sizes[] = { FIRST_END, HOLE - FIRST_END, MEMORY_END - HOLE_END };
 	const uint64_t gpas[] = { 0, FIRST_END, HOLE_END };
@@ -112,14 +113,22 @@ static inline void fake_init(struct fake *fake, unsigned size, uint16_t base, ui
 			.fd = make_memfd("bf-ring", sizes[i], 0),
 		};
 	assert_int_equal(bf_memory_new(regions, 3, &fake->memory), 0);
+	fake->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	fake->call_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	fake->err_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	fake->vq = bf_virtq_new(3);
+	assert_non_null(fake->vq);
+}
+
+/* A ring of @size entries whose indices stand at @base. */
+static inline void fake_init(struct fake *fake, unsigned size, uint16_t base, uint64_t features)
+{
+	fake_open(fake);
 	fake->size = size;
 	fake->desc = at(fake, RING_GPA);
 	fake->avail = at(fake, RING_GPA + 16 * size);
 	fake->used = at(fake, RING_GPA + 16 * size + 4 * KIB);
 	fake->avail[1] = fake->used[1] = base;
-	fake->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	fake->call_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	fake->err_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	fake->setup = (struct bf_virtq_setup){
 		.memory = fake->memory,
 		.size = (uint16_t)size,
@@ -132,17 +141,12 @@ static inline void fake_init(struct fake *fake, unsigned size, uint16_t base, ui
 		.call_fd = fake->call_fd,
 		.err_fd = fake->err_fd,
 	};
-	fake->vq = aligned_alloc(64, sizeof(*fake->vq));
-	assert_non_null(fake->vq);
-	memset(fake->vq, 0, sizeof(*fake->vq));
-	bf_virtq_init(fake->vq, 3);
 	fake_start(fake);
 }
 
 static inline void fake_done(struct fake *fake)
 {
-	bf_virtq_stop(fake->vq);
-	free(fake->vq);
+	bf_virtq_free(fake->vq);
 	bf_memory_unref(fake->memory);
 	close(fake->kick_fd);
 	close(fake->call_fd);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Collecting the elements of a chain: what the split and the packed walk share.
+ *
+ * Queue context, hot. The format reads a descriptor once, and hands its copy in here; how one
+ * descriptor leads to the next, and what bounds the walk, is the format's.
+ */
+#ifndef VIRTQ_WALK_H
+#define VIRTQ_WALK_H
+
+#include "virtq.h"
+
+/* What all descriptors have, in private memory and host byte order. */
+struct bf_element {
+	uint64_t gpa;
+	uint32_t len;
+	uint16_t flags;
+};
+
+struct bf_walk {
+	struct bf_virtq *vq;
+	struct iovec *iov;
+	unsigned max_iov;
+	unsigned nr_iov;
+	unsigned nr_out;
+	uint64_t out_len, in_len;
+	bool writing; /* a writable element was seen */
+};
+
+/* @chain lends its iov; the rest of it is written by bf_walk_end(), if the walk comes that far. */
+void bf_walk_begin(struct bf_walk *walk, struct bf_virtq *vq, const struct bf_chain *chain);
+/* 0, or the error that broke the ring. */
+int bf_walk_add(struct bf_walk *walk, const struct bf_element *element);
+void bf_walk_end(const struct bf_walk *walk, uint16_t head, struct bf_chain *chain);
+
+/* Descriptors in guest memory, in at most two pieces. */
+struct bf_table {
+	struct iovec part[2];
+	unsigned nr; /* descriptors */
+};
+
+#define BF_TABLE_ENTRY 16u /* bytes of a descriptor, in both formats */
+
+/* The indirect table that @element refers to: 0, or the error that broke the ring. */
+int bf_table_open(struct bf_virtq *vq, const struct bf_element *element, struct bf_table *table);
+/* Copy descriptor @i, below table->nr, out to @raw: BF_TABLE_ENTRY bytes. */
+void bf_table_read(const struct bf_table *table, unsigned i, void *raw);
+
+#endif
