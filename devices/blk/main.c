@@ -81,7 +81,7 @@ static bool parse(int argc, char *argv[], struct program_options *common, struct
 	};
 	const struct option_table table = {
 		.program = "belfry-blk",
-		.usage = "{--socket-path=PATH | --fd=FDNUM} --blk-file=PATH [OPTION]...",
+		.usage = "{--socket-path=PATH [--client] | --fd=FDNUM} --blk-file=PATH [OPTION]...",
 		.summary = "Serve a raw disk image to a virtual machine over vhost-user.",
 		.capabilities =
 			"{\"type\": \"block\", \"features\": [\"read-only\", \"blk-file\"]}",
@@ -153,6 +153,7 @@ static int serve(const struct program_options *common, const struct blk_options 
 	program = (struct program){ .opt = common,
 				    .be = blk_device_backend(device),
 				    .stats = blk_device_stats,
+				    .device_fd = -1,
 				    .opaque = device };
 	status = program_run(&program);
 	blk_device_free(device);

@@ -229,3 +229,20 @@ bool options_parse(const struct option_table *table, int argc, char *const argv[
 	}
 	return true;
 }
+
+const char *options_peek(int argc, char *const argv[], const char *name)
+{
+	size_t len = strlen(name);
+	const char *found = NULL;
+	int i;
+
+	for (i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+		if (strncmp(argv[i], "--", 2) || strncmp(argv[i] + 2, name, len))
+			continue;
+		if (argv[i][len + 2] == '=')
+			found = argv[i] + len + 3;
+		else if (!argv[i][len + 2] && i + 1 < argc)
+			found = argv[++i];
+	}
+	return found;
+}

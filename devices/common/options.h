@@ -52,4 +52,10 @@ struct option_table {
  */
 bool options_parse(const struct option_table *table, int argc, char *const argv[], int *status);
 
+/*
+ * The argument of --@name, the last one, without judging anything; NULL if there is none. For
+ * capabilities that depend on an option, since nothing else of the command line counts then.
+ */
+const char *options_peek(int argc, char *const argv[], const char *name);
+
 #endif

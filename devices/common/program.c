@@ -4,6 +4,9 @@
  * the sockets, and the --stats file; queue threads belong to the device. One connection is served
  * at a time, others wait in the backlog.
  *
+ * Connections come from a socket that it listens on or was given, or with --client from a connector.
+ * Either is one fd to poll while no front end is there.
+ *
  * SIGTERM and SIGINT end it, SIGUSR1 writes the statistics. All come by signalfd, so that nothing
  * runs in a handler.
  */
@@ -17,6 +20,7 @@
 
 #include <belfry/socket.h>
 
+#include "connector.h"
 #include "listener.h"
 #include "log.h"
 #include "program.h"
@@ -26,6 +30,7 @@
 struct loop {
 	const struct program *program;
 	struct listener listener;
+	struct connector connector;
 	int signal_fd;
 	bool ending;
 	int status;
@@ -41,6 +46,10 @@ void program_options(struct program_options *opt, struct option_spec specs[PROGR
 		  .value = &opt->socket_path,
 		  .arg = "PATH",
 		  .help = "listen on this UNIX socket" },
+		{ .name = "client",
+		  .kind = OPTION_FLAG,
+		  .value = &opt->client,
+		  .help = "connect to --socket-path instead, and try until somebody listens" },
 		{ .name = "fd",
 		  .kind = OPTION_NUMBER,
 		  .value = &opt->fd,
@@ -62,7 +71,7 @@ void program_options(struct program_options *opt, struct option_spec specs[PROGR
 		  .value = &opt->ready_fd,
 		  .arg = "FDNUM",
 		  .max = 1 << 20,
-		  .help = "write a line to it when listening" },
+		  .help = "write a line to it when listening, or trying to connect" },
 		{ .name = "stats",
 		  .kind = OPTION_TEXT,
 		  .value = &opt->stats,
@@ -97,12 +106,12 @@ void program_start(const char *name)
 	signal(SIGPIPE, SIG_IGN); /* a peer that went away is an errno */
 }
 
-int program_check(const struct program_options *opt)
+/* Where connections come from: exactly one place. */
+static int check_socket_options(const struct program_options *opt)
 {
-	int inherited = ready_inherited_socket(), ret;
+	int inherited = ready_inherited_socket();
 	int nr = !!opt->socket_path + (opt->fd >= 0) + (inherited != -ENOENT);
 
-	log_set_level((enum bf_log_level)opt->log_level);
 	if (inherited == -E2BIG) {
 		log_error("expected one socket from systemd, found LISTEN_FDS=%s; "
 			  "give each service its own .socket unit",
@@ -116,6 +125,23 @@ int program_check(const struct program_options *opt)
 			nr ? "more than one" : "none");
 		return OPTIONS_EXIT_USAGE;
 	}
+	if (opt->client && !opt->socket_path) {
+		log_error(
+			"--client: expected --socket-path=PATH to connect to, found a socket that "
+			"is there already; give the path, or leave --client out");
+		return OPTIONS_EXIT_USAGE;
+	}
+	return 0;
+}
+
+int program_check(const struct program_options *opt)
+{
+	int ret;
+
+	log_set_level((enum bf_log_level)opt->log_level);
+	ret = check_socket_options(opt);
+	if (ret)
+		return ret;
 	ret = opt->ready_fd >= 0 ? ready_check_fd(opt->ready_fd) : 0;
 	if (ret) {
 		log_error("--ready-fd=%d: expected a descriptor open for writing, found %s",
@@ -137,12 +163,15 @@ static int write_stats(const struct program *program)
 	return ret;
 }
 
-static int open_listener(struct loop *loop)
+/* Whatever brings connections. */
+static int open_source(struct loop *loop)
 {
 	const struct program_options *opt = loop->program->opt;
 	char origin[32];
 	int fd = opt->fd;
 
+	if (opt->client)
+		return connector_open(&loop->connector, opt->socket_path);
 	if (opt->socket_path)
 		return listener_open_path(&loop->listener, opt->socket_path,
 					  (unsigned)opt->socket_mode);
@@ -164,7 +193,7 @@ static void take_signals(struct loop *loop)
 	}
 }
 
-static void attach(struct loop *loop, int fd)
+static int attach(struct loop *loop, int fd)
 {
 	int ret = bf_backend_attach(loop->program->be, fd);
 
@@ -172,6 +201,7 @@ static void attach(struct loop *loop, int fd)
 		log_error("connection refused: %s", bf_backend_error(loop->program->be));
 	else
 		log_info("front end connected");
+	return ret;
 }
 
 static void accept_connection(struct loop *loop)
@@ -179,7 +209,7 @@ static void accept_connection(struct loop *loop)
 	int fd = bf_socket_accept(loop->listener.listen_fd);
 
 	if (fd >= 0) {
-		attach(loop, fd);
+		attach(loop, fd); /* failure: said, and the next one may be better */
 		return;
 	}
 	if (fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR)
@@ -189,49 +219,98 @@ static void accept_connection(struct loop *loop)
 	poll(NULL, 0, 100);
 }
 
+static void make_connection(struct loop *loop)
+{
+	int fd = connector_try(&loop->connector);
+
+	if (fd >= 0 && attach(loop, fd))
+		connector_ended(&loop->connector);
+}
+
 /* A front end that goes away in its own time is no failure of ours. */
 static bool ordinary_end(int error)
 {
 	return !error || error == -ECONNRESET || error == -EPIPE || error == -ENOTCONN;
 }
 
+/* What comes after a connection: the next one, or the end. */
+static void connection_ended(struct loop *loop, bool failed)
+{
+	if (connector_is_open(&loop->connector))
+		connector_ended(&loop->connector);
+	else if (loop->listener.listen_fd < 0)
+		loop->ending = true;
+	if (loop->program->opt->one_off)
+		loop->ending = true;
+	if (loop->ending)
+		loop->status = failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 static void serve_connection(struct loop *loop)
 {
-	const struct program *program = loop->program;
-	int ret = bf_backend_dispatch(program->be);
+	struct bf_backend *be = loop->program->be;
+	int ret = bf_backend_dispatch(be);
 
-	if (bf_backend_attached(program->be))
+	if (bf_backend_attached(be))
 		return;
 	if (ordinary_end(ret))
 		log_info("front end disconnected");
 	else
-		log_error("connection ended: %s", bf_backend_error(program->be));
-	if (program->opt->one_off || loop->listener.listen_fd < 0) {
-		loop->ending = true;
-		loop->status = ordinary_end(ret) ? EXIT_SUCCESS : EXIT_FAILURE;
-	}
+		log_error("connection ended: %s", bf_backend_error(be));
+	connection_ended(loop, !ordinary_end(ret));
 }
 
+static void take_device_event(struct loop *loop)
+{
+	const struct program *program = loop->program;
+	bool attached = bf_backend_attached(program->be);
+
+	if (!program->device_event(program->opaque))
+		loop->ending = true;
+	else if (attached && !bf_backend_attached(program->be))
+		connection_ended(loop, true);
+}
+
+/* What is polled besides signals and the device: the front end, or where the next comes from. */
+static int connection_fd(const struct loop *loop)
+{
+	if (bf_backend_attached(loop->program->be))
+		return bf_backend_fd(loop->program->be);
+	if (connector_is_open(&loop->connector))
+		return loop->connector.timer_fd;
+	return loop->listener.listen_fd;
+}
+
+static void take_connection_event(struct loop *loop)
+{
+	if (bf_backend_attached(loop->program->be))
+		serve_connection(loop);
+	else if (connector_is_open(&loop->connector))
+		make_connection(loop);
+	else
+		accept_connection(loop);
+}
+
+/* A busy device does not keep the front end waiting, nor the other way round: one each in turn. */
 static void serve(struct loop *loop)
 {
-	struct bf_backend *be = loop->program->be;
+	const struct program *program = loop->program;
 
 	while (!loop->ending) {
-		bool attached = bf_backend_attached(be);
 		struct pollfd fds[] = {
 			{ .fd = loop->signal_fd, .events = POLLIN },
-			{ .fd = attached ? bf_backend_fd(be) : loop->listener.listen_fd,
-			  .events = POLLIN },
+			{ .fd = program->device_event ? program->device_fd : -1, .events = POLLIN },
+			{ .fd = connection_fd(loop), .events = POLLIN },
 		};
 
-		if (poll(fds, 2, -1) < 0)
+		if (poll(fds, 3, -1) < 0)
 			continue;
 		if (fds[0].revents)
 			take_signals(loop);
-		else if (fds[1].revents && attached)
-			serve_connection(loop);
-		else if (fds[1].revents)
-			accept_connection(loop);
+		if (!loop->ending && fds[1].revents)
+			take_device_event(loop);
+		if (!loop->ending && fds[2].revents)
+			take_connection_event(loop);
 	}
 }
 
@@ -250,10 +329,10 @@ static int start(struct loop *loop)
 	/* Now, not in an hour: a place that cannot be written is found out before serving. */
 	ret = write_stats(loop->program);
 	if (!ret)
-		ret = open_listener(loop);
+		ret = open_source(loop);
 	if (ret)
 		return ret;
-	if (opt->socket_path)
+	if (opt->socket_path && !opt->client)
 		log_info("listening on %s", opt->socket_path);
 	ready_announce(opt->ready_fd);
 	return 0;
@@ -261,7 +340,10 @@ static int start(struct loop *loop)
 
 int program_run(const struct program *program)
 {
-	struct loop loop = { .program = program, .listener = LISTENER_NONE, .signal_fd = -1 };
+	struct loop loop = { .program = program,
+			     .listener = LISTENER_NONE,
+			     .connector = CONNECTOR_NONE,
+			     .signal_fd = -1 };
 	int fd;
 
 	if (start(&loop)) {
@@ -270,12 +352,9 @@ int program_run(const struct program *program)
 	}
 	fd = loop.listener.connected_fd;
 	loop.listener.connected_fd = -1;
-	if (fd >= 0) {
-		attach(&loop, fd);
-		if (!bf_backend_attached(program->be)) {
-			loop.status = EXIT_FAILURE;
-			goto out;
-		}
+	if (fd >= 0 && attach(&loop, fd)) {
+		loop.status = EXIT_FAILURE;
+		goto out;
 	}
 	serve(&loop);
 	/* Queue threads end here, so that the counters are final. */
@@ -283,6 +362,7 @@ int program_run(const struct program *program)
 	if (write_stats(program))
 		loop.status = EXIT_FAILURE;
 out:
+	connector_close(&loop.connector);
 	listener_close(&loop.listener);
 	if (loop.signal_fd >= 0)
 		close(loop.signal_fd);

@@ -6,7 +6,7 @@
  *	options_parse()           with the groups of program_options() and its own
  *	program_check()           do the common options make sense together?
  *	... open what it serves, bf_backend_new() ...
- *	program_run()             listen, say so, serve, clean up
+ *	program_run()             listen or connect, say so, serve, clean up
  */
 #ifndef COMMON_PROGRAM_H
 #define COMMON_PROGRAM_H
@@ -23,6 +23,7 @@ struct program_options {
 	const char *socket_path;
 	int fd;
 	int socket_mode;
+	bool client; /* connect to socket_path instead of listening there */
 	bool one_off;
 	int ready_fd;
 	const char *stats;
@@ -34,7 +35,7 @@ struct program_options {
 		.fd = -1, .socket_mode = 0600, .ready_fd = -1, .log_level = BF_LOG_INFO \
 	}
 
-#define PROGRAM_NR_OPTIONS 7
+#define PROGRAM_NR_OPTIONS 8
 
 /* Fill in the options that all back ends have; they write to @opt. */
 void program_options(struct program_options *opt, struct option_spec specs[PROGRAM_NR_OPTIONS]);
@@ -49,10 +50,23 @@ struct program {
 	struct bf_backend *be;
 	/* A new object for --stats, or NULL without memory. Control context. */
 	json_t *(*stats)(void *opaque);
+	/*
+	 * Events of the device itself; NULL: none. Called on the control context whenever device_fd
+	 * (borrowed; -1: none yet) is readable, also while no front end is connected, and must make
+	 * it unreadable. False: the device is asked for by its owner, serving ends as with SIGTERM
+	 * and with the same status, 0. It may detach, which is a failed connection like one that
+	 * broke the protocol, and may neither attach nor dispatch. For both it has said why.
+	 */
+	bool (*device_event)(void *opaque);
+	int device_fd;
 	void *opaque;
 };
 
-/* Serve until SIGTERM or SIGINT, or the end of the only connection. The exit status. */
+/*
+ * Serve until SIGTERM or SIGINT, the end of the only connection, or the word of device_event. The
+ * exit status. The end of each connection is told by the back end's own operations: vring_stop for
+ * all, and disconnected unless it is we who end.
+ */
 int program_run(const struct program *program);
 
 #endif

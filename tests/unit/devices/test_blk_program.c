@@ -91,6 +91,11 @@ static void test_usage(void **state)
 	RUN(&r, socket_option, "--fd=0", image_option);
 	assert_int_equal(r.status, 2);
 	assert_non_null(strstr(r.err, "more than one"));
+	RUN(&r, "--client", "--fd=0", image_option);
+	assert_int_equal(r.status, 2);
+	assert_non_null(strstr(r.err, "--client: expected --socket-path=PATH"));
+	RUN(&r, "--client", image_option);
+	assert_int_equal(r.status, 2);
 	RUN(&r, socket_option);
 	assert_int_equal(r.status, 2);
 	assert_non_null(strstr(r.err, "--blk-file=PATH"));
@@ -127,6 +132,11 @@ static void test_failures(void **state)
 	RUN(&r, socket_option, image_option, "--stats=/nonexistent/folder/s");
 	assert_int_equal(r.status, 1);
 	assert_non_null(strstr(r.err, "--stats"));
+	RUN(&r, "--client", image_option,
+	    "--socket-path=/a/path/of/108/bytes/0123456789012345678901234567890123456789"
+	    "01234567890123456789012345678901234567890000000");
+	assert_int_equal(r.status, 1);
+	assert_non_null(strstr(r.err, "at most 107 bytes, found 108"));
 	assert_false(exists(socket_path));
 	assert_int_equal(truncate(image, 1000), 0);
 	RUN(&r, socket_option, image_option);

@@ -170,13 +170,37 @@ static void test_information(void **state)
 	assert_int_equal(strncmp(v.out, "prog ", 5), 0);
 }
 
+static const char *peek(const char *const argv[])
+{
+	int argc = 0;
+
+	while (argv[argc])
+		argc++;
+	return options_peek(argc, (char **)argv, "text");
+}
+
+/* Looks at one option, whatever else is there. */
+static void test_peek(void **state)
+{
+	(void)state;
+#define PEEK(...) peek((const char *const[]){ "prog", ##__VA_ARGS__, NULL })
+	assert_null(PEEK());
+	assert_null(PEEK("--text"));
+	assert_null(PEEK("--texts=a", "text=a", "-text=a", "--tex=a"));
+	assert_null(PEEK("--", "--text=a"));
+	assert_string_equal(PEEK("--bogus", "left", "--text=a"), "a");
+	assert_string_equal(PEEK("--text", "--flag"), "--flag");
+	assert_string_equal(PEEK("--text=a", "--number=x", "--text", "b"), "b");
+	assert_string_equal(PEEK("--text="), "");
+#undef PEEK
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),
-		cmocka_unit_test(test_mistakes),
-		cmocka_unit_test(test_capabilities),
-		cmocka_unit_test(test_information),
+		cmocka_unit_test(test_good),         cmocka_unit_test(test_mistakes),
+		cmocka_unit_test(test_capabilities), cmocka_unit_test(test_information),
+		cmocka_unit_test(test_peek),
 	};
 
 	log_init("prog");
