@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "boot/boot.h"
-#include "virtio/device_blk.h"
+#include "virtio/kinds.h"
 #include "base/event_loop.h"
 #include "kvm/kvm.h"
 #include "machine.h"
@@ -32,8 +32,9 @@ struct vmm {
 	struct event_loop *loop;
 	struct boot *boot;
 	struct machine *machine;
-	struct device_blk_options device_options[OPTIONS_MAX_DEVICES];
-	struct device_blk *devices[OPTIONS_MAX_DEVICES];
+	const struct vhost_user_kind *kinds[OPTIONS_MAX_DEVICES];
+	struct vhost_user_options device_options[OPTIONS_MAX_DEVICES];
+	struct vhost_user_device *devices[OPTIONS_MAX_DEVICES];
 	unsigned nr_devices; /* that exist */
 	int kvm_fd;
 	int signal_fd;
@@ -42,22 +43,15 @@ struct vmm {
 	bool failed;
 };
 
-static const char blk_prefix[] = "blk,";
-
 static int parse_devices(struct vmm *v)
 {
-	char err[256];
+	char err[320];
 	unsigned i;
 
 	for (i = 0; i < v->options.nr_devices; i++) {
 		const char *spec = v->options.devices[i];
 
-		if (strncmp(spec, blk_prefix, sizeof(blk_prefix) - 1)) {
-			report("--device %s: unknown device, expected blk,socket=PATH[,...]", spec);
-			return -EINVAL;
-		}
-		if (device_blk_parse(spec + sizeof(blk_prefix) - 1, &v->device_options[i], err,
-				     sizeof(err))) {
+		if (kinds_parse(spec, &v->kinds[i], &v->device_options[i], err, sizeof(err))) {
 			report("--device %s: %s", spec, err);
 			return -EINVAL;
 		}
@@ -71,8 +65,10 @@ static int create_devices(struct vmm *v)
 	int rc;
 
 	for (; v->nr_devices < v->options.nr_devices; v->nr_devices++) {
-		rc = device_blk_new(vm, machine_pci(v->machine), v->loop,
-				    &v->device_options[v->nr_devices], &v->devices[v->nr_devices]);
+		unsigned i = v->nr_devices;
+
+		rc = vhost_user_device_new(vm, machine_pci(v->machine), v->loop, v->kinds[i],
+					   &v->device_options[i], &v->devices[i]);
 		if (rc)
 			return rc;
 	}
@@ -98,7 +94,7 @@ static json_t *device_stats(const struct vmm *v)
 	unsigned i;
 
 	for (i = 0; i < v->nr_devices; i++)
-		json_array_append_new(array, device_blk_stats(v->devices[i]));
+		json_array_append_new(array, vhost_user_device_stats(v->devices[i]));
 	return array;
 }
 
@@ -151,13 +147,39 @@ static void on_signal(void *opaque, uint32_t events)
 		event_loop_quit(v->loop);
 }
 
+/*
+ * A vCPU may be waiting for a device whose new back end does not answer; it must be able to end.
+ */
+static void stop_machine(struct vmm *v)
+{
+	unsigned i;
+
+	for (i = 0; i < v->nr_devices; i++)
+		vhost_user_device_interrupt(v->devices[i]);
+	machine_stop(v->machine);
+}
+
+/*
+ * On a vCPU's thread: the guest touched a page that is in its map and not there any more. Only a
+ * doorbell can be that, a page of hardware that was unplugged or switched off.
+ */
+static bool on_fault(void *opaque)
+{
+	struct vmm *v = opaque;
+	unsigned i, nr = 0;
+
+	for (i = 0; i < v->nr_devices; i++)
+		nr += vhost_user_device_withdraw(v->devices[i], "a doorbell page has vanished");
+	return nr > 0;
+}
+
 static int reset(struct vmm *v)
 {
 	unsigned i;
 	int rc = machine_reset(v->machine);
 
 	for (i = 0; i < v->nr_devices; i++)
-		device_blk_reset(v->devices[i]);
+		vhost_user_device_reset(v->devices[i]);
 	v->nr_resets++;
 	return rc ? rc : machine_start(v->machine, v->boot);
 }
@@ -173,7 +195,7 @@ static void on_request(void *opaque, uint32_t events)
 
 	(void)events;
 	if (requests) {
-		machine_stop(v->machine);
+		stop_machine(v);
 		requests |= vm_take_requests(machine_vm(v->machine));
 	}
 	if (requests & VM_REQUEST_FAILURE)
@@ -233,6 +255,8 @@ static int build(struct vmm *v)
 	if (!rc)
 		rc = create_devices(v);
 	if (!rc)
+		vm_on_fault(machine_vm(v->machine), on_fault, v);
+	if (!rc)
 		rc = machine_open_console(v->machine, v->loop, on_quit, v);
 	if (!rc)
 		rc = event_loop_add(v->loop, machine_vm(v->machine)->request_fd, EPOLLIN,
@@ -248,7 +272,7 @@ static int run(struct vmm *v)
 		return rc;
 	clock_gettime(CLOCK_MONOTONIC, &v->entered);
 	rc = event_loop_run(v->loop);
-	machine_stop(v->machine);
+	stop_machine(v);
 	if (!rc)
 		rc = v->failed ? -EIO : 0;
 	return write_stats(v) ? -EIO : rc;
@@ -257,9 +281,9 @@ static int run(struct vmm *v)
 static void tear_down(struct vmm *v)
 {
 	if (v->machine)
-		machine_stop(v->machine);
+		stop_machine(v);
 	while (v->nr_devices)
-		device_blk_free(v->devices[--v->nr_devices]);
+		vhost_user_device_free(v->devices[--v->nr_devices]);
 	machine_free(v->machine);
 	boot_close(v->boot);
 	if (v->kvm_fd >= 0)

@@ -141,7 +141,10 @@ static const struct {
 	{ "cpus", "N", "virtual processors (default: 1)", set_cpus },
 	{ "device", "SPEC",
 	  "add a device; repeatable:\n"
-	  "blk,socket=PATH[,num-queues=N][,queue-size=N][,notify=auto|eventfd]",
+	  "blk,socket=PATH[,num-queues=N]\n"
+	  "net,socket=PATH[,queues=N][,mac=MAC][,mtu=N]\n"
+	  "and of either kind:\n"
+	  "[,queue-size=N][,notify=auto|eventfd][,reconnect=on|off][,server=on|off]",
 	  set_device },
 	{ "stats", "FILE", "write statistics as JSON at exit and on SIGUSR1", set_stats },
 	{ "no-reboot", NULL, "exit when the guest reboots", set_no_reboot },

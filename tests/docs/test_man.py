@@ -53,7 +53,7 @@ def check_keys(source, program):
     """The keys of --device, e.g. blk,socket=PATH[,num-queues=N], each with an entry of its own."""
     keys = set()
     for line in output(program, "--help").splitlines():
-        if re.match(r"\s+[a-z]+,[a-z-]+=", line):
+        if re.match(r"\s+([a-z]+|\[),[a-z-]+=", line):
             keys |= set(re.findall(r",([a-z-]+)=", line))
     entries = set(re.findall(r"^\*([a-z-]+)=", source.read_text(), re.MULTILINE))
     if keys != entries:

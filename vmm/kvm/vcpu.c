@@ -180,6 +180,8 @@ static void *vcpu_thread(void *opaque)
 	struct vcpu *vcpu = opaque;
 
 	for (;;) {
+		unsigned removed = vm_slots_removed(vcpu->vm);
+
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			if (!vcpu_handle_exit(vcpu->vm, vcpu->run, vcpu->fd, vcpu->index))
 				return NULL;
@@ -187,6 +189,9 @@ static void *vcpu_thread(void *opaque)
 			/* EAGAIN: it was woken while it waits for its SIPI. */
 			if (atomic_load(&vcpu->stop))
 				return NULL;
+		} else if (errno == EFAULT && vm_recover_fault(vcpu->vm, removed)) {
+			/* A doorbell page has vanished; the store is done again, by eventfd. */
+			continue;
 		} else {
 			report("vCPU %u: KVM_RUN failed: %s", vcpu->index, strerror(errno));
 			vm_request_failure(vcpu->vm);
@@ -205,10 +210,11 @@ int vcpu_start(struct vcpu *vcpu)
 	atomic_store(&vcpu->stop, false);
 	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 
-	/* The thread inherits a mask in which only the kick gets through. */
+	/* The thread inherits a mask in which the kick gets through, and a failing store's signal. */
 	sigfillset(&all);
 	sigemptyset(&kick);
 	sigaddset(&kick, SIGRTMIN);
+	sigaddset(&kick, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	pthread_attr_init(&attr);

@@ -48,6 +48,13 @@ void *vm_gpa_to_hva(const struct vm *vm, uint64_t gpa, uint64_t len);
 int vm_slot_add(struct vm *vm, uint64_t gpa, uint64_t size, void *hva);
 void vm_slot_del(struct vm *vm, int slot);
 
+/*
+ * @fn runs on a vCPU's thread when the guest reached a page that is in its map but cannot be had,
+ * and says whether it took something away, so that going on makes sense. Set before the first vCPU
+ * runs.
+ */
+void vm_on_fault(struct vm *vm, bool (*fn)(void *opaque), void *opaque);
+
 /* A write of any length to @gpa signals @fd inside the kernel. 0 or KVM's error. */
 int vm_ioeventfd_add(struct vm *vm, uint64_t gpa, int fd);
 void vm_ioeventfd_del(struct vm *vm, uint64_t gpa, int fd);

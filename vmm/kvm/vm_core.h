@@ -51,6 +51,7 @@ struct vm_slots {
 	bool *used; /* [nr], grows up to max */
 	unsigned nr;
 	unsigned max;
+	atomic_uint nr_removed; /* so far; wraps */
 };
 
 struct vm {
@@ -61,6 +62,8 @@ struct vm {
 	struct vm_memory memory;
 	struct vm_slots slots;
 	struct vm_irq irq;
+	bool (*on_fault)(void *opaque);
+	void *fault_opaque;
 	int request_fd; /* eventfd, readable when a request is pending */
 	atomic_uint requests;
 };
@@ -78,6 +81,13 @@ int vm_memory_init(struct vm *vm, uint64_t size, bool hugepages);
 void vm_memory_done(struct vm *vm);
 /* KVM_SET_USER_MEMORY_REGION; @size 0 removes the slot. */
 int vm_memory_set_slot(struct vm *vm, unsigned slot, uint64_t gpa, uint64_t size, void *hva);
+
+/*
+ * KVM_RUN failed with EFAULT, and before it vm_slots_removed() was @removed. True: a slot has been
+ * taken away since or just now, so the guest may try again.
+ */
+unsigned vm_slots_removed(struct vm *vm);
+bool vm_recover_fault(struct vm *vm, unsigned removed);
 
 /* vm_irq.c */
 int vm_irq_init(struct vm *vm);

@@ -227,6 +227,25 @@ void vm_slot_del(struct vm *vm, int slot)
 		/* KVM returns from this after every vCPU has left the old address map. */
 		vm_memory_set_slot(vm, VM_MAX_RAM_RANGES + (unsigned)slot, 0, 0, NULL);
 		s->used[slot] = false;
+		atomic_fetch_add(&s->nr_removed, 1);
 	}
 	pthread_mutex_unlock(&s->lock);
+}
+
+void vm_on_fault(struct vm *vm, bool (*fn)(void *opaque), void *opaque)
+{
+	vm->on_fault = fn;
+	vm->fault_opaque = opaque;
+}
+
+unsigned vm_slots_removed(struct vm *vm)
+{
+	return atomic_load(&vm->slots.nr_removed);
+}
+
+bool vm_recover_fault(struct vm *vm, unsigned removed)
+{
+	if (vm->on_fault && vm->on_fault(vm->fault_opaque))
+		return true;
+	return vm_slots_removed(vm) != removed; /* another vCPU was here first */
 }

@@ -16,31 +16,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "../base/safe_store.h"
 #include "virtio_pci_internal.h"
 
 static uint64_t queue_gpa(const struct virtio_pci *vp, unsigned queue)
 {
 	return vp->notify_gpa + queue * NOTIFY_STRIDE;
-}
-
-/* One store of the guest's width, when it is aligned as every real one is. */
-static void doorbell_store(void *page, uint64_t offset, const void *data, unsigned len)
-{
-	volatile uint8_t *bytes = (volatile uint8_t *)page + offset;
-	volatile void *at = bytes;
-	uint64_t value = 0;
-	unsigned i;
-
-	memcpy(&value, data, len);
-	if (len == 2 && offset % 2 == 0)
-		*(volatile uint16_t *)at = (uint16_t)value;
-	else if (len == 4 && offset % 4 == 0)
-		*(volatile uint32_t *)at = (uint32_t)value;
-	else if (len == 8 && offset % 8 == 0)
-		*(volatile uint64_t *)at = value;
-	else
-		for (i = 0; i < len; i++)
-			bytes[i] = (uint8_t)(value >> (8 * i));
 }
 
 static void notify_write(void *opaque, uint64_t offset, const void *data, unsigned len)
@@ -53,8 +34,9 @@ static void notify_write(void *opaque, uint64_t offset, const void *data, unsign
 	if (queue >= vp->dev->nr_queues || in_page + len > NOTIFY_STRIDE)
 		return;
 	pthread_mutex_lock(&vp->dev->lock);
-	if (vp->queues[queue].doorbell) {
-		doorbell_store(vp->queues[queue].doorbell, in_page, data, len);
+	/* A page of hardware may have vanished; the eventfd is wired underneath. */
+	if (vp->queues[queue].doorbell &&
+	    safe_store((char *)vp->queues[queue].doorbell + in_page, data, len)) {
 		vp->dev->queues[queue].nr_vmm_kicks++;
 	} else if (in_page == 0) {
 		eventfd_write(vp->dev->queues[queue].kick_fd, 1);

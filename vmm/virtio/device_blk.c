@@ -4,17 +4,21 @@
  *
  * Passes through what the back end says of its disk; only the number of queues in the configuration
  * space is ours, since the guest sets up as many as it reads there.
+ *
+ * Reconnection has to be asked for. A disk whose back end died may have lost writes that it had
+ * acknowledged and not yet flushed, and may not be the same disk when it comes back; the guest could
+ * not tell. Who knows the back end better says reconnect=on.
  */
 #include "device_blk.h"
 
 #include <endian.h>
-#include <errno.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
+
+#include "vhost_user_internal.h"
 
 #define PCI_CLASS_STORAGE_OTHER 0x018000
 
@@ -33,64 +37,40 @@
 	 BIT(VIRTIO_BLK_F_TOPOLOGY) | BIT(VIRTIO_BLK_F_CONFIG_WCE) | BIT(VIRTIO_BLK_F_MQ) |    \
 	 BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES))
 
-struct device_blk {
-	struct vhost_user_device *vhost_user;
-};
-
-static void adjust_config(uint8_t *config, unsigned nr_queues)
+/* While no back end says anything the guest goes on reading what the last one said. */
+static void config(struct vhost_user_device *device, const uint8_t *theirs, uint8_t *shown)
 {
-	uint16_t value = htole16((uint16_t)nr_queues);
+	uint16_t nr_queues = htole16((uint16_t)device->options.nr_queues);
 
-	memcpy(config + offsetof(struct virtio_blk_config, num_queues), &value, sizeof(value));
+	if (!theirs)
+		return;
+	memcpy(shown, theirs, CONFIG_SIZE);
+	memcpy(shown + offsetof(struct virtio_blk_config, num_queues), &nr_queues,
+	       sizeof(nr_queues));
 }
 
-static const struct vhost_user_kind kind = {
+static int set_num_queues(const char *key, const char *value, struct vhost_user_options *o,
+			  const struct vhost_user_sentence *said)
+{
+	return vhost_user_option_number(key, value, 1, BF_MAX_QUEUES, &o->nr_queues, said);
+}
+
+static const struct vhost_user_key keys[] = { { "num-queues", set_num_queues } };
+
+static const struct vhost_user_kind_ops ops = { .config = config };
+
+const struct vhost_user_kind device_blk_kind = {
 	.name = "blk",
 	.device_id = VIRTIO_ID_BLOCK,
 	.pci_class = PCI_CLASS_STORAGE_OTHER,
 	.features = FEATURES,
 	.config_size = CONFIG_SIZE,
-	.adjust_config = adjust_config,
+	.config_asked = CONFIG_SIZE,
+	.needs_config = true,
+	.exact = true,
+	.default_queues = 1,
+	.queues_key = "num-queues",
+	.keys = keys,
+	.nr_keys = 1,
+	.ops = &ops,
 };
-
-int device_blk_parse(const char *args, struct device_blk_options *o, char *err, size_t err_len)
-{
-	if (!strncmp(args, "blk,", 4))
-		args += 4;
-	return vhost_user_options_parse(args, &o->vhost_user, err, err_len);
-}
-
-int device_blk_new(struct vm *vm, struct pci_bus *bus, struct event_loop *loop,
-		   const struct device_blk_options *o, struct device_blk **out)
-{
-	struct device_blk *blk = calloc(1, sizeof(*blk));
-	int err;
-
-	if (!blk)
-		return -ENOMEM;
-	err = vhost_user_device_new(vm, bus, loop, &kind, &o->vhost_user, &blk->vhost_user);
-	if (err) {
-		free(blk);
-		return err;
-	}
-	*out = blk;
-	return 0;
-}
-
-void device_blk_reset(struct device_blk *blk)
-{
-	vhost_user_device_reset(blk->vhost_user);
-}
-
-void device_blk_free(struct device_blk *blk)
-{
-	if (!blk)
-		return;
-	vhost_user_device_free(blk->vhost_user);
-	free(blk);
-}
-
-json_t *device_blk_stats(struct device_blk *blk)
-{
-	return vhost_user_device_stats(blk->vhost_user);
-}

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The options that vhost-user devices have in common, from the command line.
+ * The options of vhost-user devices, from the command line: one parser, the common keys, and the
+ * table of keys that each kind brings along.
  *
  * Pure: text in, structure out, no file is touched. Strict, because a misspelt key that is ignored
  * costs somebody an afternoon.
  */
+#include "vhost_user_options.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,115 +18,150 @@
 
 #include "vhost_user_device.h"
 
-#define DEFAULT_QUEUES     1
 #define DEFAULT_QUEUE_SIZE 256
 
-enum key { KEY_SOCKET, KEY_NUM_QUEUES, KEY_NOTIFY, KEY_QUEUE_SIZE, NR_KEYS };
-
-static const char *const key_names[NR_KEYS] = { "socket", "num-queues", "notify", "queue-size" };
-
-struct message {
-	char *text;
-	size_t len;
-};
-
-static int fail(const struct message *m, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static int fail(const struct message *m, const char *fmt, ...)
+int vhost_user_option_refuse(const struct vhost_user_sentence *said, const char *fmt, ...)
 {
 	va_list args;
 
 	va_start(args, fmt);
-	vsnprintf(m->text, m->len, fmt, args);
+	vsnprintf(said->text, said->len, fmt, args);
 	va_end(args);
 	return -EINVAL;
 }
 
-static int parse_number(const char *key, const char *value, unsigned max, unsigned *out,
-			const struct message *m)
+int vhost_user_option_number(const char *key, const char *value, unsigned min, unsigned max,
+			     unsigned *out, const struct vhost_user_sentence *said)
 {
 	unsigned long number;
 	char *end;
 
 	errno = 0;
 	number = strtoul(value, &end, 10);
-	if (value[0] < '0' || value[0] > '9' || *end || errno || number < 1 || number > max)
-		return fail(m, "%s=%s: expected a number from 1 to %u", key, value, max);
+	if (value[0] < '0' || value[0] > '9' || *end || errno || number < min || number > max)
+		return vhost_user_option_refuse(said, "%s=%s: expected a number from %u to %u",
+						key, value, min, max);
 	*out = (unsigned)number;
 	return 0;
 }
 
-static int parse_socket(const char *value, struct vhost_user_options *o, const struct message *m)
+/* One of two words. */
+static int either(const char *key, const char *value, const char *yes, const char *no, bool *out,
+		  const struct vhost_user_sentence *said)
+{
+	if (strcmp(value, yes) && strcmp(value, no))
+		return vhost_user_option_refuse(said, "%s=%s: expected %s or %s", key, value, yes,
+						no);
+	*out = !strcmp(value, yes);
+	return 0;
+}
+
+static int set_socket(const char *key, const char *value, struct vhost_user_options *o,
+		      const struct vhost_user_sentence *said)
 {
 	size_t len = strlen(value);
 
 	if (!len)
-		return fail(m, "socket= is empty: give the path of the back end's socket");
+		return vhost_user_option_refuse(
+			said, "%s= is empty: give the path of the back end's socket", key);
 	if (len >= sizeof(o->socket))
-		return fail(m, "socket: the path has %zu characters, a socket's can have %zu", len,
-			    sizeof(o->socket) - 1);
+		return vhost_user_option_refuse(
+			said, "%s: the path has %zu characters, a socket's can have %zu", key, len,
+			sizeof(o->socket) - 1);
 	memcpy(o->socket, value, len + 1);
 	return 0;
 }
 
-static int parse_notify(const char *value, struct vhost_user_options *o, const struct message *m)
+static int set_notify(const char *key, const char *value, struct vhost_user_options *o,
+		      const struct vhost_user_sentence *said)
 {
-	if (strcmp(value, "auto") && strcmp(value, "eventfd"))
-		return fail(m, "notify=%s: expected auto or eventfd", value);
-	o->doorbells = !strcmp(value, "auto");
-	return 0;
+	return either(key, value, "auto", "eventfd", &o->doorbells, said);
 }
 
-static int parse_queue_size(const char *value, struct vhost_user_options *o,
-			    const struct message *m)
+static int set_queue_size(const char *key, const char *value, struct vhost_user_options *o,
+			  const struct vhost_user_sentence *said)
 {
-	int err = parse_number("queue-size", value, BF_MAX_QUEUE_SIZE, &o->queue_size, m);
+	int err = vhost_user_option_number(key, value, 1, BF_MAX_QUEUE_SIZE, &o->queue_size, said);
 
 	if (!err && (o->queue_size < 2 || o->queue_size & (o->queue_size - 1)))
-		err = fail(m, "queue-size=%s: expected a power of two from 2 to %u", value,
-			   (unsigned)BF_MAX_QUEUE_SIZE);
+		err = vhost_user_option_refuse(
+			said, "%s=%s: expected a power of two from 2 to %u", key, value,
+			(unsigned)BF_MAX_QUEUE_SIZE);
 	return err;
 }
 
-static int parse_pair(char *pair, unsigned *seen, struct vhost_user_options *o,
-		      const struct message *m)
+static int set_reconnect(const char *key, const char *value, struct vhost_user_options *o,
+			 const struct vhost_user_sentence *said)
 {
+	return either(key, value, "on", "off", &o->reconnect, said);
+}
+
+static int set_server(const char *key, const char *value, struct vhost_user_options *o,
+		      const struct vhost_user_sentence *said)
+{
+	return either(key, value, "on", "off", &o->server, said);
+}
+
+static const struct vhost_user_key common_keys[] = {
+	{ "socket", set_socket },       { "notify", set_notify }, { "queue-size", set_queue_size },
+	{ "reconnect", set_reconnect }, { "server", set_server },
+};
+
+#define NR_COMMON  (sizeof(common_keys) / sizeof(common_keys[0]))
+#define KEY_SOCKET 0
+
+/* Key number @i: the common ones, then the kind's. NULL past the last. */
+static const struct vhost_user_key *key_at(const struct vhost_user_kind *kind, unsigned i)
+{
+	if (i < NR_COMMON)
+		return &common_keys[i];
+	return i - NR_COMMON < kind->nr_keys ? &kind->keys[i - NR_COMMON] : NULL;
+}
+
+static int unknown_key(const struct vhost_user_kind *kind, const char *name,
+		       const struct vhost_user_sentence *said)
+{
+	const struct vhost_user_key *key;
+	char names[160] = "";
+	size_t used = 0;
+	unsigned i;
+
+	for (i = 0; (key = key_at(kind, i)) && used < sizeof(names); i++)
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
+					 i ? ", " : "", key->name);
+	return vhost_user_option_refuse(said, "unknown key '%s': there are %s", name, names);
+}
+
+static int parse_pair(const struct vhost_user_kind *kind, char *pair, unsigned *seen,
+		      struct vhost_user_options *o, const struct vhost_user_sentence *said)
+{
+	const struct vhost_user_key *key;
 	char *value = strchr(pair, '=');
-	unsigned key;
+	unsigned i;
 
 	if (value)
 		*value++ = '\0';
-	for (key = 0; key < NR_KEYS && strcmp(pair, key_names[key]); key++)
+	for (i = 0; (key = key_at(kind, i)) && strcmp(pair, key->name); i++)
 		;
-	if (key == NR_KEYS)
-		return fail(m, "unknown key '%s': there are socket, num-queues, notify, queue-size",
-			    pair);
+	if (!key)
+		return unknown_key(kind, pair, said);
 	if (!value)
-		return fail(m, "%s has no value: expected %s=...", pair, pair);
-	if (*seen & 1u << key)
-		return fail(m, "%s is given twice", pair);
-	*seen |= 1u << key;
-
-	switch (key) {
-	case KEY_SOCKET:
-		return parse_socket(value, o, m);
-	case KEY_NUM_QUEUES:
-		return parse_number(pair, value, BF_MAX_QUEUES, &o->nr_queues, m);
-	case KEY_NOTIFY:
-		return parse_notify(value, o, m);
-	default:
-		return parse_queue_size(value, o, m);
-	}
+		return vhost_user_option_refuse(said, "%s has no value: expected %s=...", pair,
+						pair);
+	if (*seen & 1u << i)
+		return vhost_user_option_refuse(said, "%s is given twice", pair);
+	*seen |= 1u << i;
+	return key->set(key->name, value, o, said);
 }
 
-int vhost_user_options_parse(const char *args, struct vhost_user_options *options, char *err,
-			     size_t err_len)
+int vhost_user_options_parse(const struct vhost_user_kind *kind, const char *args,
+			     struct vhost_user_options *options, char *err, size_t err_len)
 {
-	struct vhost_user_options o = { .nr_queues = DEFAULT_QUEUES,
+	struct vhost_user_options o = { .nr_queues = kind->default_queues,
 					.queue_size = DEFAULT_QUEUE_SIZE,
-					.doorbells = true };
-	const struct message m = { err, err_len };
+					.doorbells = true,
+					.reconnect = kind->reconnect };
+	const struct vhost_user_sentence said = { err, err_len };
 	char *copy = strdup(args);
 	char *rest = copy;
 	unsigned seen = 0;
@@ -134,9 +172,10 @@ int vhost_user_options_parse(const char *args, struct vhost_user_options *option
 		return -ENOMEM;
 	while (!rc && (pair = strsep(&rest, ",")))
 		if (*pair)
-			rc = parse_pair(pair, &seen, &o, &m);
+			rc = parse_pair(kind, pair, &seen, &o, &said);
 	if (!rc && !(seen & 1u << KEY_SOCKET))
-		rc = fail(&m, "socket=PATH is missing: give the path of the back end's socket");
+		rc = vhost_user_option_refuse(
+			&said, "socket=PATH is missing: give the path of the back end's socket");
 	free(copy);
 	if (!rc)
 		*options = o;

@@ -3,13 +3,17 @@
  * The virtio side of a vhost-user device: what the transport asks, said to the back end.
  *
  * Runs on vCPU threads under the device's lock. A call may wait for the back end, at most the
- * connection's timeout; after the back end is lost every call fails or succeeds at once, so that a
- * guest's reset always ends.
+ * connection's timeout. While no back end is connected nothing waits: what the driver sets up is kept
+ * for the next one (vhost_user_reconnect.c), and a guest's reset always ends.
+ *
+ * A queue is the back end's, or the kind's own (a control queue), or nobody's: where the own queue
+ * is depends on the driver's features.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <belfry/virtq.h>
 #include <linux/virtio_config.h>
 
 #include "../base/report.h"
@@ -18,9 +22,6 @@
 #define STATUS_DRIVER   (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER)
 #define STATUS_FEATURES (STATUS_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK)
 #define STATUS_RUNNING  (STATUS_FEATURES | VIRTIO_CONFIG_S_DRIVER_OK)
-
-/* A packed ring begins with both wrap counters at 1 (virtio 1.2, 2.8.1): bits 15 and 31. */
-#define PACKED_BASE 0x80008000u
 
 static struct vhost_user_device *from_virtio(struct virtio_device *vdev)
 {
@@ -34,6 +35,36 @@ static int failed(struct vhost_user_device *device, const char *what, int err)
 	return err;
 }
 
+/* Another back end will come, and gets what the driver has set up by then. */
+static bool is_away(const struct vhost_user_device *device)
+{
+	return !device->connected && device->options.reconnect &&
+	       device->state != VHOST_USER_FAILED;
+}
+
+/* The same is known as soon as a call to the library says so, before the loop hears of it. */
+static int unless_lost(const struct vhost_user_device *device, int err)
+{
+	bool lost = device->options.reconnect && !bf_frontend_attached(device->frontend);
+
+	return lost ? 0 : err;
+}
+
+static int own_queue(struct vhost_user_device *device)
+{
+	return device->kind->ops->own_queue ? device->kind->ops->own_queue(device) : -1;
+}
+
+static bool is_own(struct vhost_user_device *device, unsigned queue)
+{
+	return (int)queue == own_queue(device);
+}
+
+static bool is_theirs(struct vhost_user_device *device, unsigned queue)
+{
+	return queue < device->options.nr_queues && !is_own(device, queue);
+}
+
 static int config_read(struct virtio_device *vdev, uint32_t offset, void *data, uint32_t len)
 {
 	memcpy(data, from_virtio(vdev)->config + offset, len);
@@ -43,24 +74,39 @@ static int config_read(struct virtio_device *vdev, uint32_t offset, void *data, 
 static int config_write(struct virtio_device *vdev, uint32_t offset, const void *data, uint32_t len)
 {
 	struct vhost_user_device *device = from_virtio(vdev);
-	int err = bf_frontend_set_config(device->frontend, offset, data, len);
+	int err;
 
+	/* Where config space is the kind's, none of it is the driver's to write. */
+	if (!device->kind->needs_config)
+		return 0;
+	err = bf_frontend_set_config(device->frontend, offset, data, len);
 	if (err)
 		return err;
 	/* The back end decides what became of it. */
 	return vhost_user_refresh_config(device);
 }
 
-static int set_features(struct virtio_device *vdev, uint64_t features)
+int vhost_user_send_features(struct vhost_user_device *device, uint64_t features)
 {
-	struct vhost_user_device *device = from_virtio(vdev);
 	int err = bf_frontend_set_status(device->frontend, STATUS_DRIVER);
 
+	/* What is served here and not offered there is no business of the back end's. */
+	features &= bf_frontend_features(device->frontend) & ~device->kind->kept;
 	if (!err)
 		err = bf_frontend_set_features(device->frontend, features);
 	if (!err)
 		err = bf_frontend_set_status(device->frontend, STATUS_FEATURES);
-	return err ? failed(device, "the back end refuses the driver's features", err) : 0;
+	return err;
+}
+
+static int set_features(struct virtio_device *vdev, uint64_t features)
+{
+	struct vhost_user_device *device = from_virtio(vdev);
+	int err = is_away(device) ? 0 : vhost_user_send_features(device, features);
+
+	if (err)
+		failed(device, "the back end refuses the driver's features", err);
+	return unless_lost(device, err);
 }
 
 static int announce_memory(struct vhost_user_device *device)
@@ -84,28 +130,33 @@ static int announce_memory(struct vhost_user_device *device)
 							.fd_offset = ram[i].fd_offset };
 	rc = bf_frontend_set_memory(device->frontend, regions, nr);
 	if (rc < 0)
-		return rc;
+		return failed(device, "the back end does not take the guest's memory", rc);
 	device->memory_announced = true;
 	return 0;
 }
 
-static struct bf_vring_setup describe(const struct vhost_user_device *device, unsigned queue)
+static struct bf_vring_setup describe(struct vhost_user_device *device, unsigned queue,
+				      const uint32_t *bases)
 {
+	const struct vhost_user_kind_ops *ops = device->kind->ops;
 	const struct virtio_queue *q = &device->vdev.queues[queue];
 	bool packed = bf_has(device->vdev.driver_features, VIRTIO_F_RING_PACKED);
+	uint32_t fresh = packed ? BF_VIRTQ_PACKED_BASE : 0;
 
 	return (struct bf_vring_setup){ .queue = queue,
 					.size = q->size,
 					.desc_gpa = q->desc_gpa,
 					.avail_gpa = q->driver_gpa,
 					.used_gpa = q->device_gpa,
-					.base = packed ? PACKED_BASE : 0,
+					.base = bases ? bases[queue] : fresh,
 					.kick_fd = q->kick_fd,
 					.call_fd = q->call_fd,
-					.err_fd = -1 };
+					.err_fd = -1,
+					.disabled = ops->enabled && !ops->enabled(device, queue) };
 }
 
-static int start_queues(struct vhost_user_device *device, const unsigned *queues, unsigned nr)
+static int start_queues(struct vhost_user_device *device, const unsigned *queues, unsigned nr,
+			const uint32_t *bases)
 {
 	struct bf_vring_setup *setups = calloc(nr ? nr : 1, sizeof(*setups));
 	unsigned i;
@@ -113,41 +164,67 @@ static int start_queues(struct vhost_user_device *device, const unsigned *queues
 
 	if (!setups)
 		return -ENOMEM;
-	for (i = 0; i < nr; i++)
-		setups[i] = describe(device, queues[i]);
+	for (i = 0; i < nr; i++) {
+		setups[i] = describe(device, queues[i], bases);
+		device->queues[queues[i]].started = true;
+		device->queues[queues[i]].served = true;
+	}
 	err = bf_frontend_start_vrings(device->frontend, setups, nr);
-	for (i = 0; i < nr && !err; i++)
-		device->started[queues[i]] = true;
+	/* Refused, they are stopped again; lost on the way, they count as served until then. */
+	for (i = 0; i < nr && err && bf_frontend_attached(device->frontend); i++)
+		device->queues[queues[i]].started = false;
 	free(setups);
 	return err;
 }
 
-/* Numbers of the queues for which @flag holds: started ones, or those the driver has enabled. */
-static unsigned collect(const struct vhost_user_device *device, bool enabled, unsigned *queues)
+int vhost_user_start_queues(struct vhost_user_device *device, const uint32_t *bases)
 {
+	unsigned queues[BF_MAX_QUEUES];
 	unsigned i, nr = 0;
+	int err = announce_memory(device);
 
-	for (i = 0; i < device->vdev.nr_queues; i++)
-		if (enabled ? device->vdev.queues[i].enabled : device->started[i])
+	if (err)
+		return err;
+	for (i = 0; i < device->options.nr_queues; i++)
+		if (device->queues[i].wanted)
 			queues[nr++] = i;
-	return nr;
+	err = start_queues(device, queues, nr, bases);
+	if (!err)
+		err = bf_frontend_set_status(device->frontend, STATUS_RUNNING);
+	return err ? failed(device, "the back end does not start the queues", err) : 0;
+}
+
+static void want(struct vhost_user_device *device, unsigned queue, bool on)
+{
+	device->queues[queue].wanted = on;
+	device->queues[queue].served = false;
+	device->queues[queue].lost = 0;
+}
+
+static int start_own(struct vhost_user_device *device)
+{
+	int queue = own_queue(device);
+
+	if (queue < 0 || !device->vdev.queues[queue].enabled)
+		return 0;
+	return device->kind->ops->own_start(device, (unsigned)queue);
 }
 
 static int start(struct virtio_device *vdev)
 {
 	struct vhost_user_device *device = from_virtio(vdev);
-	unsigned queues[BF_MAX_QUEUES];
-	int err = announce_memory(device);
+	unsigned i;
+	int err = start_own(device);
 
 	if (err)
-		return failed(device, "the back end does not take the guest's memory", err);
-	err = start_queues(device, queues, collect(device, true, queues));
+		return err;
+	for (i = 0; i < device->options.nr_queues; i++)
+		want(device, i, is_theirs(device, i) && vdev->queues[i].enabled);
+	if (!is_away(device))
+		err = unless_lost(device, vhost_user_start_queues(device, NULL));
 	if (!err)
-		err = bf_frontend_set_status(device->frontend, STATUS_RUNNING);
-	if (err)
-		return failed(device, "the back end does not start the queues", err);
-	device->state = VHOST_USER_RUNNING;
-	return 0;
+		device->state = VHOST_USER_RUNNING;
+	return err;
 }
 
 static int stop_queues(struct vhost_user_device *device, const unsigned *queues, unsigned nr)
@@ -157,40 +234,93 @@ static int stop_queues(struct vhost_user_device *device, const unsigned *queues,
 
 	/* Stopped on any error too: that is the library's promise. */
 	for (i = 0; i < nr; i++)
-		device->started[queues[i]] = false;
+		device->queues[queues[i]].started = false;
 	return err;
+}
+
+static int stop_all(struct vhost_user_device *device)
+{
+	unsigned queues[BF_MAX_QUEUES];
+	unsigned i, nr = 0;
+
+	for (i = 0; i < device->options.nr_queues; i++) {
+		want(device, i, false);
+		if (device->queues[i].started)
+			queues[nr++] = i;
+	}
+	return stop_queues(device, queues, nr);
 }
 
 static void reset(struct virtio_device *vdev)
 {
 	struct vhost_user_device *device = from_virtio(vdev);
-	unsigned queues[BF_MAX_QUEUES];
+	const struct vhost_user_kind_ops *ops = device->kind->ops;
 	int err;
 
-	err = stop_queues(device, queues, collect(device, false, queues));
+	if (ops->own_stop)
+		ops->own_stop(device);
+	if (ops->reset)
+		ops->reset(device);
+	err = stop_all(device);
 	if (device->state == VHOST_USER_FAILED)
 		return;
-	if (!err)
+	if (!err && device->connected)
 		err = bf_frontend_set_status(device->frontend, 0);
 	if (err)
 		failed(device, "while resetting the device", err);
 	device->state = VHOST_USER_IDLE;
+	if (bf_frontend_attached(device->frontend))
+		vhost_user_update_offer(device);
 }
 
 static int queue_stop(struct virtio_device *vdev, unsigned queue)
 {
 	struct vhost_user_device *device = from_virtio(vdev);
-	int err = device->started[queue] ? stop_queues(device, &queue, 1) : 0;
+	int err = 0;
 
-	return err ? failed(device, "while resetting a queue", err) : 0;
+	if (is_own(device, queue)) {
+		device->kind->ops->own_stop(device);
+	} else if (is_theirs(device, queue)) {
+		want(device, queue, false);
+		if (device->queues[queue].started)
+			err = stop_queues(device, &queue, 1);
+	}
+	if (err)
+		failed(device, "while resetting a queue", err);
+	return unless_lost(device, err);
 }
 
 static int queue_start(struct virtio_device *vdev, unsigned queue)
 {
 	struct vhost_user_device *device = from_virtio(vdev);
-	int err = start_queues(device, &queue, 1);
+	int err = 0;
 
-	return err ? failed(device, "while starting a queue again", err) : 0;
+	if (is_own(device, queue))
+		return device->kind->ops->own_start(device, queue);
+	if (!is_theirs(device, queue))
+		return 0;
+	want(device, queue, true);
+	if (!is_away(device))
+		err = start_queues(device, &queue, 1, NULL);
+	if (err)
+		failed(device, "while starting a queue again", err);
+	return unless_lost(device, err);
+}
+
+int vhost_user_enable_queues(struct vhost_user_device *device, unsigned first, unsigned end,
+			     bool on)
+{
+	unsigned queues[BF_MAX_QUEUES];
+	unsigned i, nr = 0;
+	int err;
+
+	for (i = first; i < end && i < device->options.nr_queues; i++)
+		if (device->queues[i].started)
+			queues[nr++] = i;
+	if (!device->connected)
+		return 0; /* described when they start */
+	err = bf_frontend_enable_vrings(device->frontend, queues, nr, on);
+	return err ? failed(device, "while enabling and disabling queues", err) : 0;
 }
 
 static void withdraw_doorbells(struct virtio_device *vdev, const char *why)

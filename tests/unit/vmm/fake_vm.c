@@ -10,14 +10,16 @@
 struct vm *fake_vm_new(void)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
+	int fd;
 
 	assert_non_null(vm);
 	bus_init(&vm->mmio);
 	bus_init(&vm->pio);
-	vm->ram = aligned_alloc(4096, FAKE_RAM_SIZE);
-	assert_non_null(vm->ram);
+	fd = make_memfd("fake-ram", FAKE_RAM_SIZE, F_SEAL_SHRINK);
+	vm->ram = mmap(NULL, FAKE_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(vm->ram != MAP_FAILED);
 	vm->ranges[0] =
-		(struct vm_ram){ .gpa = 0, .size = FAKE_RAM_SIZE, .hva = vm->ram, .fd = -1 };
+		(struct vm_ram){ .gpa = 0, .size = FAKE_RAM_SIZE, .hva = vm->ram, .fd = fd };
 	return vm;
 }
 
@@ -30,7 +32,8 @@ void fake_vm_free(struct vm *vm)
 	assert_int_equal(vm->nr_bad, 0);
 	assert_null(vm->mmio.head);
 	assert_null(vm->pio.head);
-	free(vm->ram);
+	munmap(vm->ram, FAKE_RAM_SIZE);
+	close(vm->ranges[0].fd);
 	free(vm);
 }
 

@@ -807,10 +807,11 @@ static void test_machine_reset(void **state)
 static void test_new_fails(void **state)
 {
 	struct fixture f = { 0 };
-	unsigned fds = count_fds();
+	unsigned fds;
 
 	(void)state;
 	f.vm = fake_vm_new();
+	fds = count_fds();
 	f.bus = pci_bus_new(f.vm);
 	make_device(&f);
 	f.dev.config_size = 4097;
