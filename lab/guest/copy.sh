@@ -9,6 +9,6 @@ echo "guest: Linux $(uname -r), disk of $(cat /sys/block/vda/size) sectors"
 echo "guest: ready"
 read -r _
 dd if=/dev/vda of=/dev/vda bs=4k count="$blocks" seek="$blocks" \
-	iflag=direct oflag=direct conv=notrunc 2>/dev/null || echo "guest: dd failed"
+	iflag=direct oflag=direct conv=notrunc 2>/dev/null || echo "guest: failed"
 echo "guest: done"
 read -r _

@@ -64,14 +64,17 @@ class Tap:
         return 1 if self.failed else 0
 
 
-def run_in_lab(script, arguments, timeout):
-    """On this machine: pack the initrd, and run the script again where KVM works."""
-    initrd = ROOT / "out/lab/test-initrd.cpio"
+def run_in_lab(script, arguments, timeout, options=(), files=()):
+    """On this machine: pack the initrd with @files, and run the script again where KVM works.
+
+    @options: of lab/run. The script's own arguments follow "--inside KERNEL INITRD".
+    """
+    initrd = ROOT / "out/lab" / f"test-{pathlib.Path(script).stem if files else 'initrd'}.cpio"
     initrd.parent.mkdir(parents=True, exist_ok=True)
     kernel = subprocess.check_output(
-        [ROOT / "lab/guest-initrd", initrd, ROOT / "tests/lab/guest.sh"], text=True).strip()
-    command = [str(ROOT / "lab/run"), "--again", "--timeout", str(timeout), "--", sys.executable, script,
-               "--inside", kernel, str(initrd), *arguments]
+        [ROOT / "lab/guest-initrd", initrd, ROOT / "tests/lab/guest.sh", *files], text=True).strip()
+    command = [str(ROOT / "lab/run"), "--again", "--timeout", str(timeout), *options, "--",
+               sys.executable, script, "--inside", kernel, str(initrd), *arguments]
     os.environ["BELFRY_TEST_LIMIT"] = str(timeout)
     os.execv(command[0], command)
 
@@ -97,14 +100,14 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-class Program:
-    """One of ours, with --stats. Ended when the block is left, whatever happens in it."""
+class Process:
+    """Ended when the block is left, whatever happens in it. What it says is kept in a file."""
 
     def __init__(self, path, arguments, work, name, **popen):
-        self.name, self.stats_path, self.log = name, work / f"{name}.json", work / f"{name}.log"
+        self.name, self.log = name, work / f"{name}.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [str(path), *map(str, arguments), "--stats", str(self.stats_path)],
+                [str(path), *map(str, arguments)],
                 **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **popen})
 
     def __enter__(self):
@@ -121,6 +124,21 @@ class Program:
     def said(self):
         return self.log.read_text(errors="replace")
 
+    def ends(self, seconds):
+        """Its exit status, or None if it does not end in time."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+class Program(Process):
+    """One of ours, with --stats."""
+
+    def __init__(self, path, arguments, work, name, **popen):
+        self.stats_path = work / f"{name}.json"
+        super().__init__(path, [*arguments, "--stats", self.stats_path], work, name, **popen)
+
     def stats(self):
         """The file that the signal makes; programs write beside it and rename, so it is whole."""
         self.stats_path.unlink(missing_ok=True)
@@ -130,13 +148,6 @@ class Program:
         if not self.stats_path.exists():
             raise Failed(f"{self.name} ended with {self.process.returncode}: {self.said()}")
         return json.loads(self.stats_path.read_text())
-
-    def ends(self, seconds):
-        """Its exit status, or None if it does not end in time."""
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
 
 
 class Blk(Program):
@@ -152,27 +163,10 @@ class Blk(Program):
         return [queue[counter] for queue in self.stats()["queues"]]
 
 
-class Guest(Program):
-    """A VMM and the guest in it, spoken to over the console (guest.sh)."""
+class Console:
+    """The guest of a VMM, spoken to over the console (guest.sh); for a Process with pipes."""
 
-    def __init__(self, path, work, kernel, initrd, devices, cpus=1, name="vmm"):
-        self.output, self.at = "", 0
-        self.errors = open(work / f"{name}.errors", "w+b")
-        arguments = ["--kernel", pathlib.Path(kernel) / "vmlinuz", "--initrd", initrd,
-                     "--memory", "192M", "--cpus", cpus,
-                     "--cmdline", "console=ttyS0 quiet panic=-1 reboot=k"]
-        for device in devices:
-            arguments += ["--device", device]
-        super().__init__(path, arguments, work, name, stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE, stderr=self.errors)
-
-    def __exit__(self, *_):
-        super().__exit__()
-        self.errors.close()
-
-    def said(self):
-        self.errors.seek(0)
-        return self.errors.read().decode(errors="replace")
+    output, at = "", 0
 
     def wait(self, pattern, seconds):
         """Read the console until @pattern comes; the match, and what came before it."""
@@ -209,6 +203,28 @@ class Guest(Program):
         if status:
             raise Failed(f"in the guest, {command!r}: status {status}\n{output}")
         return output
+
+
+class Guest(Program, Console):
+    """belfry-vmm and the guest in it."""
+
+    def __init__(self, path, work, kernel, initrd, devices, cpus=1, name="vmm"):
+        self.errors = open(work / f"{name}.errors", "w+b")
+        arguments = ["--kernel", pathlib.Path(kernel) / "vmlinuz", "--initrd", initrd,
+                     "--memory", "192M", "--cpus", cpus,
+                     "--cmdline", "console=ttyS0 quiet panic=-1 reboot=k"]
+        for device in devices:
+            arguments += ["--device", device]
+        super().__init__(path, arguments, work, name, stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=self.errors)
+
+    def __exit__(self, *_):
+        super().__exit__()
+        self.errors.close()
+
+    def said(self):
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace")
 
     def queues(self):
         return self.stats()["devices"][0]["queues"]
