@@ -33,6 +33,7 @@ struct bf_vring {
 	bool enabled;
 	bool addressed; /* @addr is set */
 	uint16_t num;   /* 0: not set */
+	bool based;     /* @base is set: by the front end, or by a stop */
 	uint32_t base;  /* position, as in SET_VRING_BASE; taken from the device at each stop */
 	struct bf_vring_addr addr;
 	int kick_fd, call_fd, err_fd; /* owned; -1: none */
@@ -86,6 +87,8 @@ void bf_vring_stop(struct bf_backend *be, unsigned queue);
 int bf_vring_start_all(struct bf_backend *be);
 void bf_vring_stop_all(struct bf_backend *be);
 bool bf_vring_any_running(const struct bf_backend *be);
+/* Where it goes on, or begins. */
+uint32_t bf_vring_base(const struct bf_backend *be, unsigned queue);
 int bf_vring_set_enabled(struct bf_backend *be, unsigned queue, bool enabled);
 /* Stop, and forget that it was started. Whatever page the front end had is withdrawn by that. */
 void bf_vring_unstart(struct bf_backend *be, unsigned queue);

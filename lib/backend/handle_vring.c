@@ -105,6 +105,7 @@ int bf_handle_set_vring_base(struct bf_backend *be, struct bf_msg *msg, struct b
 	if (vring->running)
 		return busy(be, msg, index);
 	vring->base = base;
+	vring->based = true;
 	return 0;
 }
 
@@ -117,7 +118,7 @@ int bf_handle_get_vring_base(struct bf_backend *be, struct bf_msg *msg, struct b
 	if (!vring)
 		return -EINVAL;
 	bf_vring_unstart(be, index);
-	bf_msg_set_state(reply, index, vring->base);
+	bf_msg_set_state(reply, index, bf_vring_base(be, index));
 	return 0;
 }
 

@@ -56,7 +56,7 @@ static int describe(const struct bf_backend *be, const struct bf_memory *memory,
 
 	*to = (struct bf_offload_vring){
 		.size = vring->num,
-		.base = vring->base,
+		.base = bf_vring_base(be, queue),
 		.enabled = vring->enabled,
 		.kick_fd = vring->kick_fd,
 		.call_fd = vring->call_fd,

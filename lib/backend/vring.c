@@ -10,6 +10,7 @@
 #include "backend.h"
 
 #include <errno.h>
+#include <linux/virtio_config.h>
 
 #include "../base/fd.h"
 
@@ -20,13 +21,22 @@ static bool ready(const struct bf_backend *be, const struct bf_vring *vring)
 	       vring->num && be->memory;
 }
 
+uint32_t bf_vring_base(const struct bf_backend *be, unsigned queue)
+{
+	const struct bf_vring *vring = &be->vrings[queue];
+
+	if (!vring->based && bf_has(be->agreed.features, VIRTIO_F_RING_PACKED))
+		return BF_VIRTQ_PACKED_BASE;
+	return vring->base;
+}
+
 static int start_virtq(struct bf_backend *be, unsigned queue)
 {
 	struct bf_vring *vring = &be->vrings[queue];
 	const struct bf_virtq_setup setup = {
 		.memory = be->memory,
 		.size = vring->num,
-		.base = vring->base,
+		.base = bf_vring_base(be, queue),
 		.desc_uva = vring->addr.desc,
 		.avail_uva = vring->addr.avail,
 		.used_uva = vring->addr.used,
@@ -114,6 +124,7 @@ void bf_vring_stop(struct bf_backend *be, unsigned queue)
 		return;
 	vring->base = be->offload ? be->offload->vring_stop(be->opaque, queue) :
 				    stop_software(be, queue);
+	vring->based = true;
 	vring->running = false;
 }
 
@@ -187,6 +198,7 @@ void bf_vring_reset(struct bf_backend *be, unsigned queue, bool everything)
 	vring->addressed = false;
 	vring->num = 0;
 	vring->base = 0;
+	vring->based = false;
 	if (everything) {
 		bf_fd_close(&vring->call_fd);
 		bf_fd_close(&vring->err_fd);

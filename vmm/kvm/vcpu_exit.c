@@ -81,6 +81,7 @@ bool vcpu_handle_exit(struct vm *vm, struct kvm_run *run, int vcpu_fd, unsigned 
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		return true;
 	case KVM_EXIT_SHUTDOWN: /* a triple fault: on a PC, the chipset's cue to reset */
+		report("vCPU %u: triple fault; the machine resets", index);
 		vm_request_reset(vm);
 		return false;
 	case KVM_EXIT_SYSTEM_EVENT:

@@ -266,6 +266,14 @@ static void packed_rings_have_wide_positions(void **state)
 	assert_int_equal(hw.vring[0].base, 0x80038005);
 	peer_done(&hw.peer);
 
+	/* A front end that names no position means the beginning, which is not 0. */
+	begin(&hw, OFFLOAD_FEATURES);
+	assert_int_equal(say_state(&hw.peer, BF_FE_SET_VRING_NUM, 0, 7), ACCEPTED);
+	assert_int_equal(say_addr(&hw.peer, addr), ACCEPTED);
+	assert_int_equal(say_eventfd(&hw.peer, BF_FE_SET_VRING_KICK, 0, NULL), ACCEPTED);
+	assert_int_equal(hw.vring[0].base, BF_VIRTQ_PACKED_BASE);
+	peer_done(&hw.peer);
+
 	begin(&hw, FEATURES);
 	assert_int_equal(say_state(&hw.peer, BF_FE_SET_VRING_NUM, 0, 7), REFUSED);
 	assert_int_equal(say_state(&hw.peer, BF_FE_SET_VRING_BASE, 0, 0x80038005), REFUSED);
