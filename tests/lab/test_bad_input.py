@@ -161,7 +161,7 @@ def too_few_queues(case):
                                 "--num-queues", 2, "--notify", "doorbell"], case.work, "blk") as blk:
         lab.wait_until((case.work / "blk.sock").exists, "its socket")
         for _ in range(2):  # the second time: the back end serves on
-            case.refuses("more queues than offered", "num-queues=3, but .* has 2",
+            case.refuses("more queues than offered", "3 queues asked for, but .* has 2: .*num-queues=",
                          device=f"blk,socket={case.work}/blk.sock,num-queues=3")
         case.tap.equal(blk.process.poll(), None, "the back end lives")
         blk.process.terminate()
