@@ -23,9 +23,10 @@ demo: all
 check: all
 	@tests/run-all $(BUILD)
 
-# Start-up and memory beside QEMU; writes out/bench-startup.json.
+# Start-up and memory beside QEMU, then what belfry-vdpa costs; writes out/bench-*.json.
 bench: all
 	bench/startup $(BUILD)
+	bench/vdpa $(BUILD)
 
 # A shell where KVM works.
 lab: setup

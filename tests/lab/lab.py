@@ -208,11 +208,11 @@ class Console:
 class Guest(Program, Console):
     """belfry-vmm and the guest in it."""
 
-    def __init__(self, path, work, kernel, initrd, devices, cpus=1, name="vmm"):
+    def __init__(self, path, work, kernel, initrd, devices, cpus=1, name="vmm", words=""):
         self.errors = open(work / f"{name}.errors", "w+b")
         arguments = ["--kernel", pathlib.Path(kernel) / "vmlinuz", "--initrd", initrd,
                      "--memory", "192M", "--cpus", cpus,
-                     "--cmdline", "console=ttyS0 quiet panic=-1 reboot=k"]
+                     "--cmdline", f"console=ttyS0 quiet panic=-1 reboot=k {words}"]
         for device in devices:
             arguments += ["--device", device]
         super().__init__(path, arguments, work, name, stdin=subprocess.PIPE,
