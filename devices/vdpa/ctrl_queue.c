@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Commands of the control queue (virtio 1.2, 5.1.6.5): a buffer the device reads, class, command and
- * data, and one byte that it writes. Control context; waits, but about a second at most.
+ * Commands of the control queue (virtio 1.2, 5.1.6.5): a buffer the device reads, class, command
+ * and data, and one byte that it writes. Control context; waits, but about a second at most.
  *
  * The driver's half of a ring with one chain in flight. The rings and the answer are written by the
  * device: each is read once, and an answer that is not to our one question breaks the queue.

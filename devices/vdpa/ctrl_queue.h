@@ -34,9 +34,10 @@ struct ctrl_queue {
 int ctrl_queue_start(struct ctrl_queue *ctrl, struct virtio_pci *vp, unsigned queue, bool packed,
 		     void *memory, uint64_t iova);
 /*
- * Do one command after driver_ok. 0; -EREMOTEIO the device answered with an error; -ETIMEDOUT (about
- * a second; and then each command until the next start); -EBADMSG an answer that makes no sense
- * (likewise); -EMSGSIZE more than CTRL_QUEUE_DATA.
+ * Do one command after driver_ok. 0; -EREMOTEIO the device answered with an error; -ETIMEDOUT
+ * (about a second; and then each command until the next start); -EBADMSG an answer that makes no
+ * sense (an answer to another question ends the queue likewise); -EMSGSIZE more than
+ * CTRL_QUEUE_DATA.
  */
 int ctrl_queue_command(struct ctrl_queue *ctrl, uint8_t class, uint8_t command, const void *data,
 		       uint32_t len);

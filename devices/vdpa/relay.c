@@ -8,8 +8,9 @@
  * has nothing to give.
  *
  * The eventfd belongs to another process too, which may drain it, make it blocking, or hand over
- * something else altogether. So a read never waits (RWF_NOWAIT, whatever the flags of the file are),
- * and epoll is asked for edges: each new kick wakes the thread, nothing left in the file does.
+ * something else altogether. So a read never waits (RWF_NOWAIT, whatever the flags of the file
+ * are), and epoll is asked for edges: each new kick wakes the thread, nothing left in the file
+ * does.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -153,17 +153,20 @@ static int check_features(const struct virtio_pci *vp)
 			vfio_name(vp->vfio), vp->features);
 		return -EOPNOTSUPP;
 	}
-	if (!(vp->features & 1ull << VIRTIO_F_ACCESS_PLATFORM))
-		/* Real hardware goes through the IOMMU in any case; an emulated one need not. */
-		log_warn("%s: it does not say that it goes through the IOMMU (ACCESS_PLATFORM); an "
-			 "emulated device needs iommu_platform=on",
-			 vfio_name(vp->vfio));
+	/* 6.1: without it the device is free to take our I/O addresses for the host's memory. */
+	if (!(vp->features & 1ull << VIRTIO_F_ACCESS_PLATFORM)) {
+		log_error("%s: expected a device that says it goes through the IOMMU "
+			  "(ACCESS_PLATFORM), found features %#" PRIx64
+			  "; in QEMU: iommu_platform=on",
+			  vfio_name(vp->vfio), vp->features);
+		return -EOPNOTSUPP;
+	}
 	return 0;
 }
 
 /*
- * With all features agreed, once: only then a device need show all its queues. (What a former driver
- * agreed to may still be at work even after a reset.)
+ * With all features agreed, once: only then a device need show all its queues, and what a former
+ * driver agreed to may be at work even after a reset.
  */
 static int count_queues(struct virtio_pci *vp)
 {

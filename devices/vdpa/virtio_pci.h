@@ -18,8 +18,8 @@
 struct virtio_pci;
 
 /*
- * Says why not: no virtio device, legacy only, less than 2 MSI-X vectors, structures that make no
- * sense. Leaves the device reset.
+ * Says why not: no virtio device, legacy only, not behind the IOMMU (ACCESS_PLATFORM), less than 2
+ * MSI-X vectors, structures that make no sense. Leaves the device reset.
  */
 int virtio_pci_new(struct vfio_device *vfio, struct virtio_pci **out);
 /* Resets it (status 0) first. NULL is fine. */

@@ -3,8 +3,8 @@
  * The device's own configuration space: any range of it, in accesses that the fields allow. Control
  * context.
  *
- * virtio 1.2, 4.1.3.1: a field is accessed in its own width, a wide one as 32-bit words. Which field
- * is where depends on the type; where that is not known, the widest aligned access is made.
+ * virtio 1.2, 4.1.3.1: a field is accessed in its own width, a wide one as 32-bit words. Which
+ * field is where depends on the type; where that is not known, the widest aligned access is made.
  */
 #include <endian.h>
 #include <errno.h>

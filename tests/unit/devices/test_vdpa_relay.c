@@ -233,8 +233,8 @@ static void test_sleeps(void **state)
 
 /*
  * One eventfd for two queues, and blocking: what the first of them reads is not there any more for
- * the second, as if the peer had been quicker. The thread is held up elsewhere meanwhile, so that it
- * hears of both at once.
+ * the second, as if the peer had been quicker. The thread is held up elsewhere meanwhile, so that
+ * it hears of both at once.
  */
 static void test_never_waits(void **state)
 {

@@ -351,6 +351,9 @@ static void test_new_refused(void **state)
 	d.offered &= ~(1ull << VIRTIO_F_VERSION_1);
 	assert_int_equal(refused(), -EOPNOTSUPP);
 	build(PAGE);
+	d.offered &= ~(1ull << VIRTIO_F_ACCESS_PLATFORM);
+	assert_int_equal(refused(), -EOPNOTSUPP);
+	build(PAGE);
 	d.gone = true;
 	assert_int_equal(refused(), -EIO);
 	build(PAGE);
