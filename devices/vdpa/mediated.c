@@ -100,14 +100,14 @@ failed:
 	return ret;
 }
 
-/* The eventfd is another process's: whatever was made of it, this does not wait. */
-static void take(int fd)
+static void take(int fd, int flags)
 {
 	uint64_t value;
 	const struct iovec iov = { &value, sizeof(value) };
 
-	if (preadv2(fd, &iov, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP)
-		errno = EAGAIN;
+	/* Empty: it was taken already. */
+	if (preadv2(fd, &iov, 1, -1, flags) < 0)
+		return;
 }
 
 static void signal_guest(const struct vdpa_queue *q)
@@ -205,9 +205,10 @@ void vdpa_mediated_event(struct vdpa *v, unsigned queue)
 
 	if (!q->mediator)
 		return;
+	/* Another process's eventfd: whatever was made of it, this does not wait. */
 	if (q->watched_fd >= 0)
-		take(q->watched_fd);
-	take(q->irq_fd);
+		take(q->watched_fd, RWF_NOWAIT);
+	take(q->irq_fd, 0);
 	pump(v, queue);
 }
 

@@ -24,7 +24,9 @@
 
 int vdpa_watch(struct vdpa *v, int fd, enum vdpa_event_source source, unsigned queue)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.u64 = (uint64_t)source << 32 | queue };
+	/* A kick eventfd is another process's too: an edge for each kick, whatever is left in it. */
+	struct epoll_event event = { .events = EPOLLIN | (source == EVENT_KICK ? EPOLLET : 0),
+				     .data.u64 = (uint64_t)source << 32 | queue };
 
 	return epoll_ctl(v->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
@@ -38,7 +40,7 @@ static void take(int fd)
 {
 	uint64_t value;
 
-	/* Empty already: somebody else's event in the same batch. */
+	/* Empty: it was taken already. */
 	if (read(fd, &value, sizeof(value)) < 0)
 		return;
 }
