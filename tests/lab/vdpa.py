@@ -45,6 +45,7 @@ class Vdpa(lab.Program):
 
     def __init__(self, path, work, number=1, arguments=("--one-off",), name="vdpa", caps=()):
         self.socket = work / f"{name}.sock"
+        self.socket.unlink(missing_ok=True)  # of one that was killed: it would look like readiness
         command = [*caps, path, "--device", bdf(number), "--socket-path", self.socket, *arguments]
         super().__init__(command[0], command[1:], work, name)
         try:
