@@ -51,6 +51,17 @@ static void the_offer_is_theirs_and_ours(void **state)
 	assert_int_equal(lib.sent_features, V1 | BIT(VIRTIO_NET_F_CSUM));
 }
 
+/* A back end of hardware may offer a control queue; this one is served here all the same. */
+static void what_is_served_here_is_not_accepted_there(void **state)
+{
+	struct device_fixture *f = *state;
+
+	lib.features = V1 | CTRL | ANNOUNCE | MQ | BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS);
+	assert_int_equal(device_make(f, "net,socket=a,queues=2"), 0);
+	assert_int_equal(device_accept(f, f->vdev->features), 0);
+	assert_int_equal(lib.sent_features, V1 | MQ);
+}
+
 static void the_address_is_chosen(void **state)
 {
 	struct device_fixture *f = *state;
@@ -396,6 +407,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(the_offer_is_theirs_and_ours),
+		T(what_is_served_here_is_not_accepted_there),
 		T(the_address_is_chosen),
 		T(the_link_follows_the_back_end),
 		T(without_config_space_the_link_is_the_connection),
