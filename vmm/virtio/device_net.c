@@ -7,8 +7,8 @@
  * when the driver asks for them by the control queue. The control queue comes after the pairs that
  * the driver knows of (virtio 1.2, 5.1.2): after all with VIRTIO_NET_F_MQ, after the first without.
  *
- * The link is up while a back end is connected and, if it says so itself, has a link. After a
- * reconnection the guest announces itself, since switches may have learnt that it is elsewhere.
+ * The link is up while a back end is connected, can serve the queues and, if it says so itself, has a
+ * link. After a reconnection the guest announces itself, since switches may have learnt that it is elsewhere.
  */
 #include "device_net.h"
 
@@ -109,7 +109,8 @@ static void config(struct vhost_user_device *device, const uint8_t *theirs, uint
 	struct virtio_net_config c = { .mtu = htole16(device->options.net.mtu) };
 	uint16_t status;
 
-	net->link = device->connected && link_of(device, theirs);
+	net->link = device->connected && device->state != VHOST_USER_NEEDS_RESET &&
+		    link_of(device, theirs);
 	status = net->link ? VIRTIO_NET_S_LINK_UP : 0;
 	if (net->ctrl.announce)
 		status |= VIRTIO_NET_S_ANNOUNCE;
@@ -121,7 +122,8 @@ static void config(struct vhost_user_device *device, const uint8_t *theirs, uint
 
 static void connection(struct vhost_user_device *device, bool up)
 {
-	net_of(device)->ctrl.announce = up && accepted(device, VIRTIO_NET_F_GUEST_ANNOUNCE);
+	net_of(device)->ctrl.announce = up && device->state == VHOST_USER_RUNNING &&
+					accepted(device, VIRTIO_NET_F_GUEST_ANNOUNCE);
 	vhost_user_rebuild_config(device);
 	vhost_user_config_interrupt(device);
 }

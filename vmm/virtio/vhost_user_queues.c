@@ -259,16 +259,17 @@ static void reset(struct virtio_device *vdev)
 
 	if (ops->own_stop)
 		ops->own_stop(device);
+	err = stop_all(device);
+	if (device->state != VHOST_USER_FAILED)
+		device->state = VHOST_USER_IDLE;
 	if (ops->reset)
 		ops->reset(device);
-	err = stop_all(device);
 	if (device->state == VHOST_USER_FAILED)
 		return;
 	if (!err && device->connected)
 		err = bf_frontend_set_status(device->frontend, 0);
 	if (err)
 		failed(device, "while resetting the device", err);
-	device->state = VHOST_USER_IDLE;
 	if (bf_frontend_attached(device->frontend))
 		vhost_user_update_offer(device);
 }

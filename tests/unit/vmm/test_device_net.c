@@ -116,6 +116,26 @@ static void without_config_space_the_link_is_the_connection(void **state)
 	assert_int_equal(read_config(f).status, VIRTIO_NET_S_LINK_UP);
 }
 
+/* A back end is there, and nothing goes through: the guest sees no link until it resets the device. */
+static void queues_that_cannot_go_on_have_no_link(void **state)
+{
+	struct device_fixture *f = *state;
+
+	lib.features |= PACKED;
+	lib.config[STATUS_AT] = 1;
+	assert_int_equal(device_make(f, "net,socket=a"), 0);
+	assert_int_equal(device_accept(f, V1 | PACKED | ANNOUNCE), 0);
+	device_enable(f, 0);
+	assert_int_equal(f->vdev->ops->start(f->vdev), 0);
+	*(uint8_t *)vm_gpa_to_hva(f->vm, f->vdev->queues[0].desc_gpa, 1) = 1;
+	device_lose(f);
+	assert_true(device_returns(f, 1, SOON));
+	assert_int_equal(f->device->state, VHOST_USER_NEEDS_RESET);
+	assert_int_equal(read_config(f).status, 0);
+	f->vdev->ops->reset(f->vdev);
+	assert_int_equal(read_config(f).status, VIRTIO_NET_S_LINK_UP);
+}
+
 static void only_the_first_pair_is_enabled_at_first(void **state)
 {
 	struct device_fixture *f = *state;
@@ -411,6 +431,7 @@ int main(void)
 		T(the_address_is_chosen),
 		T(the_link_follows_the_back_end),
 		T(without_config_space_the_link_is_the_connection),
+		T(queues_that_cannot_go_on_have_no_link),
 		T(only_the_first_pair_is_enabled_at_first),
 		T(without_mq_the_control_queue_is_the_third),
 		T(without_a_control_queue_there_is_none),
