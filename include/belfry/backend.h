@@ -9,8 +9,12 @@
  * Context: control and queue, as in docs/architecture.md. Everything here belongs to the control
  * context, the one that calls bf_backend_dispatch(); virtq.h is for the queue context. The one
  * point of hand-over is vring_start (control gives the virtqueue to the device's queue thread) and
- * vring_stop (returns when the thread has let go of it). A change of guest memory under running
- * vrings stops them all, swaps the map, and starts them again.
+ * vring_stop (returns when the thread has let go of it). Guest memory, IOTLB, dirty log and eventfds
+ * change under a running queue thread, which notices nothing: the library holds it between two of its
+ * calls, and answers the front end when the requests popped before have been pushed. A queue whose
+ * requests do not come back within BF_DRAIN_MS is stopped and started instead; that is also what becomes
+ * of requests that only the control context itself could finish. Another kick eventfd, which the device
+ * polls by its number, is a stop and a start.
  *
  * A device that serves rings by itself (hardware) has struct bf_offload_ops instead of queue threads;
  * its vrings go on running under a change of memory or of an eventfd.
@@ -35,6 +39,9 @@ extern "C" {
 
 struct bf_backend;
 
+/** How long a change under running queues waits for requests that were popped before it. */
+#define BF_DRAIN_MS 1000
+
 /**
  * The device. All run on the control context, inside dispatch, publish, detach or free. None may
  * call dispatch, attach, detach or free, except that disconnected may attach the next connection.
@@ -56,6 +63,18 @@ struct bf_backend_ops {
 	 */
 	void (*vring_stop)(void *opaque, unsigned queue);
 	/**
+	 * GET_VRING_BASE_SKIP_DRAIN: as vring_stop, but what is in flight need not be finished: it is
+	 * recorded in the in-flight region and given again to whoever goes on. On return nothing of
+	 * it may touch guest memory any more. NULL: vring_stop is used, which is always right.
+	 */
+	void (*vring_suspend)(void *opaque, unsigned queue);
+	/**
+	 * A driver broke its ring (@reason: a sentence; it has been logged). The front end has been
+	 * told, and DEVICE_NEEDS_RESET is in the status. The queue thread got the error from pop. May
+	 * be NULL.
+	 */
+	void (*vring_broken)(void *opaque, unsigned queue, const char *reason);
+	/**
 	 * Config space, for BF_PROTOCOL_F_CONFIG; the range lies inside config_size. NULL: not
 	 * served. set_config: non-zero refuses. @migration: not a guest's write.
 	 */
@@ -66,6 +85,32 @@ struct bf_backend_ops {
 	int (*set_features)(void *opaque, uint64_t features);
 	/** Device reset: all vrings are stopped already. May be NULL. */
 	void (*reset)(void *opaque);
+	/**
+	 * Topics of single device types, each behind its protocol feature, which is offered only if the
+	 * operations are there. Non-zero: refused (negative errno).
+	 */
+	int (*set_mtu)(void *opaque, uint16_t mtu);              /* NET_SET_MTU; BF_PROTOCOL_F_MTU */
+	int (*send_rarp)(void *opaque, const uint8_t mac[6]);    /* SEND_RARP; BF_PROTOCOL_F_RARP */
+	/** GPU_SET_SOCKET. @fd: owned by the device on success. */
+	int (*set_gpu_socket)(void *opaque, int fd);
+	/**
+	 * BF_PROTOCOL_F_CRYPTO_SESSION. @session: the description as it came, @len bytes, private
+	 * memory. *@id: of the new session. Non-zero refuses: the front end is answered with an error.
+	 */
+	int (*create_session)(void *opaque, const void *session, size_t len, uint64_t *id);
+	int (*close_session)(void *opaque, uint64_t id);
+	/**
+	 * BF_PROTOCOL_F_SHARED_OBJECT: the dma-buf of this object of ours, borrowed; or negative errno.
+	 */
+	int (*get_shared_object)(void *opaque, const uint8_t uuid[16]);
+	/**
+	 * BF_PROTOCOL_F_DEVICE_STATE, while all vrings are stopped. @fd: owned by the device on success;
+	 * write the state to it and close it (save), or read it to the end (load). *@other_fd: -1, or
+	 * one that the front end shall use instead (owned by the caller). check: how it went, 0 or
+	 * negative errno; it is asked after the end of the transfer.
+	 */
+	int (*device_state)(void *opaque, bool load, int fd, int *other_fd);
+	int (*check_device_state)(void *opaque);
 	/**
 	 * The front end's answer about a doorbell. @published: to bf_backend_publish_doorbell(), and
 	 * @result 0 says that the driver's stores now reach the page; otherwise to a withdrawal, by
@@ -139,24 +184,49 @@ struct bf_backend_config {
 	void *opaque;
 	const char *name;           /* tag in messages; copied */
 	unsigned nr_queues;         /* 1 .. BF_MAX_QUEUES */
-	uint16_t max_queue_size;    /* 0: BF_MAX_QUEUE_SIZE */
+	/** Entries, 0: BF_MAX_QUEUE_SIZE. Any number: a split ring has the powers of two up to it. */
+	uint16_t max_queue_size;
 	uint32_t config_size;       /* bytes of config space; 0: none */
-	uint64_t features;          /* virtio features to offer; the library adds bit 30 */
-	uint64_t protocol_features; /* offer no others; 0: all that fit the device */
+	/**
+	 * Virtio features to offer. The library adds bit 30, and VHOST_F_LOG_ALL where it can log (rings
+	 * that queue threads serve). VIRTIO_F_ACCESS_PLATFORM: the driver may use an IOMMU, and the
+	 * library translates; not with offload.
+	 */
+	uint64_t features;
+	/**
+	 * Offer no others; 0: all that are right for a device of this kind, judged by its operations.
+	 * Never offered unless named here, since front ends agree to them without serving them or mean
+	 * something else by them: INBAND_NOTIFICATIONS, GPA_ADDRESSES, PAGEFAULT, CROSS_ENDIAN, SHMEM.
+	 * PAGEFAULT takes the place of CONFIGURE_MEM_SLOTS: the protocol forbids postcopy with both.
+	 * XEN_MMAP is not served, and not offered whoever names it. With offload, what needs rings in our
+	 * hands is not offered: LOG_SHMFD, INFLIGHT_SHMFD and what builds on it, INBAND_NOTIFICATIONS,
+	 * GPA_ADDRESSES, PAGEFAULT.
+	 */
+	uint64_t protocol_features;
+	/** BF_PROTOCOL_F_SHMEM: sizes by shared memory id, [@nr_shmem] <= 256; copied. 0: none. */
+	const uint64_t *shmem_sizes;
+	unsigned nr_shmem;
 	struct bf_log log;
 };
 
-/** Protocol features that the library serves as back end. */
+/**
+ * Protocol features that the library offers as back end for a device that has every operation: all that
+ * it serves, but for those that are offered only when they are named (bf_backend_config).
+ */
 uint64_t bf_backend_supported_protocol_features(void);
 
-/** 0 and *@be; -EINVAL a config that makes no sense; -ENOMEM; errno of epoll_create1(). */
+/**
+ * 0 and *@be; -EINVAL a config that makes no sense; -ENOMEM; errno of epoll_create1(), eventfd() or
+ * epoll_ctl().
+ */
 int bf_backend_new(const struct bf_backend_config *config, struct bf_backend **be);
 /** Stops vrings, closes, unmaps, frees. NULL is fine. */
 void bf_backend_free(struct bf_backend *be);
 
 /**
  * bf_backend_attach - serve a connected socket. @fd: AF_UNIX stream, owned from here on, also on
- * failure. Never waits. -EALREADY if attached; -EPROTOTYPE, -ENOTSOCK if it is something else.
+ * failure. Never waits. -EALREADY if attached; -EPROTOTYPE, -ENOTSOCK if it is something else; errno of
+ * fcntl() or epoll_ctl().
  */
 int bf_backend_attach(struct bf_backend *be, int fd);
 /**
@@ -169,16 +239,18 @@ bool bf_backend_attached(const struct bf_backend *be);
 /** An fd to poll for reading for the life of the object. Borrowed. */
 int bf_backend_fd(const struct bf_backend *be);
 /**
- * Serve what is there, a bounded number of messages; never blocks on the peer. 0, or the error that
- * ended the connection (already reported through disconnected): -EPROTONOSUPPORT another version,
- * -EPROTO, -EBADMSG, -EBADF, -ENOMSG bytes that are not the protocol, or a refused request that
- * needs a reply. A refused request that does not is answered with failure, and the connection
+ * Serve what is there: what queue contexts want of control, answers to our requests, a bounded number
+ * of messages. Never blocks on the peer; a change of memory, IOTLB or log waits for the device's own
+ * requests, as said above. 0, also when the front end closed the connection between messages; or the
+ * error that ended it (already reported through disconnected): -EPROTONOSUPPORT another version,
+ * -EPROTO, -EBADMSG, -EBADF, -ENOMSG bytes that are not the protocol, or why a request was refused whose
+ * reply has no room for failure. Any other refused request is answered with failure, and the connection
  * lives.
  */
 int bf_backend_dispatch(struct bf_backend *be);
 const char *bf_backend_error(const struct bf_backend *be);
 
-/** Accepted virtio features (without bit 30), and agreed protocol features. */
+/** Accepted virtio features (without bits 26 and 30, which are the wire's), and agreed protocol features. */
 uint64_t bf_backend_features(const struct bf_backend *be);
 uint64_t bf_backend_protocol_features(const struct bf_backend *be);
 /** The current map of guest memory, or NULL. Borrowed; bf_memory_ref() to keep it. */
@@ -189,17 +261,49 @@ struct bf_memory *bf_backend_memory(const struct bf_backend *be);
  * @fd: borrowed, sent. @offset: of the page in it, e.g. a VFIO region offset.
  * Sends and returns: requests for any number of queues are on their way together, and each answer
  * comes to doorbell_answered. (Without REPLY_ACK there is no answer: the result is 0, and the
- * operation runs before this returns.) Legal from vring_start on until vring_stop. -EOPNOTSUPP if not agreed (the queue is served by its eventfd: say so once); -EINVAL a
- * queue that is not running or an @offset that is not page-aligned; -ENOBUFS a front end that
- * answers nothing; -ENOTCONN; -ENOMEM.
+ * operation runs before this returns.) Legal from vring_start on until vring_stop. -EOPNOTSUPP if not
+ * agreed (the queue is served by its eventfd: say so once); -EINVAL a queue that is not running, no
+ * descriptor, or an @offset that is not page-aligned; -ENOBUFS a front end that answers nothing or does
+ * not read; -EPIPE it has closed the channel; -ENOTCONN; -ENOMEM.
  */
 int bf_backend_publish_doorbell(struct bf_backend *be, unsigned queue, int fd, uint64_t offset);
-/** Take it back, so that kicks come by eventfd again. Answered like publish. */
+/** Take it back, so that kicks come by eventfd again. Answered like publish, and the same errors. */
 int bf_backend_withdraw_doorbell(struct bf_backend *be, unsigned queue);
 
 /**
+ * BF_PROTOCOL_F_SHARED_OBJECT, on the back-end channel: announce an object of ours, take it back.
+ * Sends and returns. -EOPNOTSUPP not agreed, or no back-end channel; -ENOBUFS the front end answers
+ * nothing or does not read; -EPIPE it has closed the channel; -ENOTCONN not attached; -ENOMEM.
+ */
+int bf_backend_add_shared_object(struct bf_backend *be, const uint8_t uuid[16]);
+int bf_backend_remove_shared_object(struct bf_backend *be, const uint8_t uuid[16]);
+/**
+ * Ask for somebody else's object. @found runs in a later dispatch, or when the connection ends:
+ * @fd is owned by it, or negative errno: -ENOENT there is none, -EBADF the front end sent none, or what
+ * ended the connection. Errors as above; then @found does not run.
+ */
+typedef void bf_found_fn(void *opaque, int fd);
+int bf_backend_lookup_shared_object(struct bf_backend *be, const uint8_t uuid[16], bf_found_fn *found,
+				    void *opaque);
+
+/**
+ * BF_PROTOCOL_F_SHMEM: have the front end map [fd_offset, +len) of @fd (borrowed) at @shm_offset of
+ * shared memory @id, into the guest; and take exactly that mapping away. @done (may be NULL) hears the
+ * answer: 0, -EREMOTEIO the front end refused, or what ended the connection. -EINVAL outside of the
+ * announced size, over another mapping, or not exactly one mapping; other errors as above. All mappings
+ * are gone after RESET_DEVICE and with the connection.
+ */
+typedef void bf_answer_fn(void *opaque, int result);
+int bf_backend_map_shmem(struct bf_backend *be, uint8_t id, int fd, uint64_t fd_offset,
+			 uint64_t shm_offset, uint64_t len, bool writable, bf_answer_fn *done,
+			 void *opaque);
+int bf_backend_unmap_shmem(struct bf_backend *be, uint8_t id, uint64_t shm_offset, uint64_t len,
+			   bf_answer_fn *done, void *opaque);
+
+/**
  * Tell the front end that config space changed; at once, or, while no vring is started and the
- * front end must be left alone, when the first is. -EOPNOTSUPP without back-end channel; -ENOTCONN.
+ * front end must be left alone, when the first is. -EOPNOTSUPP without back-end channel, or CONFIG not
+ * agreed; -ENOBUFS; -EPIPE; -ENOTCONN; -ENOMEM.
  */
 int bf_backend_config_changed(struct bf_backend *be);
 

@@ -10,6 +10,12 @@
  * calls marked "queue": those belong to one thread per queue, which may be another than control's.
  * While queue threads run, control must keep calling bf_frontend_dispatch() (or bf_driver_dispatch(),
  * the same).
+ *
+ * Where a doorbell is rung: the notification of queue q is two bytes, its number, at the first byte of the
+ * page. Back ends of this library's devices look at a second place too when the page is memory, which
+ * they poll: 64 * (q % 64) bytes into it, so that the words of many queues do not all fall into the same
+ * set of a cache. With bf_driver_config.stagger_doorbells a page of memory is rung there. A back end that
+ * knows only the first place would never hear it. A page of a device is always rung at its first byte.
  */
 #ifndef BELFRY_DRIVER_H
 #define BELFRY_DRIVER_H
@@ -30,10 +36,13 @@ struct bf_driver;
 struct bf_driver_config {
 	const char *name;         /* tag in messages; copied */
 	unsigned nr_queues;       /* to start; at least 1 */
-	uint16_t queue_size;      /* power of two; 0: 256 */
-	uint64_t features;        /* virtio features to accept if offered; VERSION_1 is always asked for */
+	uint16_t queue_size;      /* power of two, or any up to 32768 of a packed ring; 0: 256 */
+	/* Virtio features to accept if offered; VERSION_1 is always asked for. Of those of the ring the
+	 * driver knows RING_PACKED, IN_ORDER, EVENT_IDX and INDIRECT_DESC; others are left out. */
+	uint64_t features;
 	uint64_t memory_size;     /* bytes for buffers, beyond the rings; rounded up to pages */
 	bool no_doorbell;         /* do not agree to HOST_NOTIFIER: ring by eventfd */
+	bool stagger_doorbells;   /* see "Where a doorbell is rung" */
 	unsigned timeout_ms;      /* as in bf_frontend_config */
 	struct bf_log log;
 };
@@ -102,6 +111,7 @@ struct bf_driver_counters {
 	uint64_t wakeups;     /* returns from sleeping */
 	uint64_t finished;
 };
+/** The counters of @queue, readable at any time while the driver lives. */
 const struct bf_driver_counters *bf_driver_counters(const struct bf_driver *drv, unsigned queue);
 
 #ifdef __cplusplus

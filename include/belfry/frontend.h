@@ -118,13 +118,13 @@ int bf_frontend_dispatch(struct bf_frontend *fe);
 const char *bf_frontend_error(const struct bf_frontend *fe);
 
 /* What the back end offered. Valid while attached, else 0. */
-/*
+/**
  * virtio features for the driver: never bits 30 and 26, which belong to the protocol, nor
  * ACCESS_PLATFORM, since the library serves no IOTLB.
  */
 uint64_t bf_frontend_features(const struct bf_frontend *fe);
 uint64_t bf_frontend_protocol_features(const struct bf_frontend *fe); /* agreed */
-/* Queues that the device has: GET_QUEUE_NUM with BF_PROTOCOL_F_MQ, else BF_MAX_QUEUES: unknown. */
+/** Queues that the device has: GET_QUEUE_NUM with BF_PROTOCOL_F_MQ, else BF_MAX_QUEUES: unknown. */
 unsigned bf_frontend_max_queues(const struct bf_frontend *fe);
 
 /**

@@ -8,6 +8,7 @@
 #ifndef BELFRY_MEMORY_H
 #define BELFRY_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -51,6 +52,7 @@ int bf_memory_new(const struct bf_memory_region *regions, unsigned nr, struct bf
 struct bf_memory *bf_memory_ref(struct bf_memory *map);
 void bf_memory_unref(struct bf_memory *map);
 
+/** How many regions the map has; at least 1. */
 unsigned bf_memory_nr_regions(const struct bf_memory *map);
 /** Region @idx below bf_memory_nr_regions(), sorted by gpa. Borrowed. */
 const struct bf_memory_region *bf_memory_region(const struct bf_memory *map, unsigned idx);
@@ -69,6 +71,19 @@ void *bf_memory_from_uva(const struct bf_memory *map, uint64_t uva, uint64_t len
  */
 int bf_memory_iov(const struct bf_memory *map, uint64_t gpa, uint64_t len, struct iovec *iov,
 		  unsigned nr_iov);
+
+/**
+ * bf_memory_guard - survive a file that shrinks under its mapping.
+ *
+ * Touching guest memory behind the new end of such a file raises SIGBUS, which would end the process.
+ * This installs a handler, for the process: what is gone is replaced by zeroed private memory, in that
+ * mapping only, and the map counts as cut from then on. Every virtqueue on it breaks with -EFAULT at
+ * its next call. Signals that have nothing to do with a map go to the handler that was there before.
+ * Idempotent; call it before threads exist. 0 or errno of sigaction().
+ */
+int bf_memory_guard(void);
+/** Any thread: has some of this map been cut? A load. */
+bool bf_memory_cut(const struct bf_memory *map);
 
 #ifdef __cplusplus
 }

@@ -15,11 +15,19 @@
  *
  * The usual loop, in batches:
  *
- *	while ((ret = bf_virtq_pop(vq, &chain)) > 0) {
- *		... work on chain.iov ...
- *		bf_virtq_push(vq, chain.head, written);
+ *	while ((nr = bf_virtq_pop_batch(vq, chains, 32, iov, 256)) > 0) {
+ *		... work on the iov of each chain ...
+ *		bf_virtq_push_batch(vq, done, nr);
+ *		bf_virtq_notify(vq);
  *	}
- *	bf_virtq_notify(vq);
+ *
+ * or one by one, with bf_virtq_pop() and bf_virtq_push().
+ *
+ * Guest memory may change while a ring runs (memory table, IOTLB, dirty log). Control does that
+ * between two calls of the queue context, and holds back what the change took away until the requests
+ * popped before it are pushed: pieces of a popped chain stay valid until its push. A device should
+ * therefore not keep a chain for longer than its work takes; what it cannot use yet it puts back
+ * (bf_virtq_unpop()).
  */
 #ifndef BELFRY_VIRTQ_H
 #define BELFRY_VIRTQ_H
@@ -46,8 +54,8 @@ struct bf_memory;
  *             bit 31: a fresh packed ring starts at BF_VIRTQ_PACKED_BASE.
  * @desc_uva, @avail_uva, @used_uva: user addresses (struct bf_memory_region). Packed: the descriptor
  *             ring, the driver's and the device's event suppression area.
- * @features:  accepted by the driver. VIRTIO_F_RING_PACKED, VIRTIO_RING_F_EVENT_IDX and
- *             VIRTIO_RING_F_INDIRECT_DESC are looked at.
+ * @features:  accepted by the driver. VIRTIO_F_RING_PACKED, VIRTIO_RING_F_EVENT_IDX,
+ *             VIRTIO_RING_F_INDIRECT_DESC and VIRTIO_F_IN_ORDER are looked at.
  * @kick_fd, @call_fd, @err_fd: eventfds, non-blocking, or -1; borrowed until bf_virtq_stop()
  */
 struct bf_virtq_setup {
@@ -120,10 +128,43 @@ struct bf_chain {
 int bf_virtq_pop(struct bf_virtq *vq, struct bf_chain *chain);
 
 /**
+ * bf_virtq_pop_batch - take up to @nr requests.
+ * @chains: [@nr], filled in from the front; head and the counts as above, and iov, nr_iov: its
+ *          pieces, in @iov
+ * @iov:    [@nr_iov], shared by all of them
+ * How many were taken: fewer than @nr when there are no more, when @iov is used up, or when the ring
+ * broke behind them; the error comes with the next call then. 0 and errors as bf_virtq_pop(); -E2BIG
+ * only for a request that alone needs more than @nr_iov pieces.
+ */
+int bf_virtq_pop_batch(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iovec *iov,
+		       unsigned nr_iov);
+
+/**
+ * bf_virtq_unpop - put back the last @nr requests popped, none of which was pushed: the next pop
+ * gives them again. @heads: [@nr] their heads, in the order in which they were popped. Requests that
+ * were in flight at a crash and were given again are put back like any other.
+ */
+void bf_virtq_unpop(struct bf_virtq *vq, const uint16_t *heads, unsigned nr);
+
+/**
  * bf_virtq_push - give a request back, @len bytes written. In any order. The driver sees it with
  * the next bf_virtq_notify(). @head must be in flight: that is the caller's promise, asserted.
  */
 void bf_virtq_push(struct bf_virtq *vq, uint16_t head, uint32_t len);
+
+/** A finished request: @len bytes written to it. */
+struct bf_done {
+	uint16_t head;
+	uint32_t len;
+};
+
+/**
+ * bf_virtq_push_batch - give back [@nr] requests, as bf_virtq_push() does each. With
+ * VIRTIO_F_IN_ORDER agreed, requests are pushed in the order in which they were popped (asserted),
+ * and those without bytes written take one used entry together (virtio 1.2, 2.7.9, 2.8.8 "In-order
+ * use of descriptors").
+ */
+void bf_virtq_push_batch(struct bf_virtq *vq, const struct bf_done *done, unsigned nr);
 
 /**
  * bf_virtq_notify - publish what was pushed and signal the driver unless it asked not to be.
@@ -148,9 +189,11 @@ int bf_virtq_kick_fd(const struct bf_virtq *vq);
 /** Empty the kick eventfd. Returns how many signals there were, 0 if none. Counted as kicks. */
 uint64_t bf_virtq_drain_kick(struct bf_virtq *vq);
 
-unsigned bf_virtq_queue(const struct bf_virtq *vq); /* its number in the device */
+/** Its number in the device; its entries while it runs; requests that were popped and not pushed. */
+unsigned bf_virtq_queue(const struct bf_virtq *vq);
 unsigned bf_virtq_size(const struct bf_virtq *vq);
 unsigned bf_virtq_in_flight(const struct bf_virtq *vq);
+
 /**
  * 0, or the negative errno that broke it. @reason (may be NULL): receives a sentence, or NULL. A
  * broken ring stays broken until it is started anew. What is in flight may still be pushed.

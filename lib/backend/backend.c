@@ -2,65 +2,20 @@
 /*
  * Life cycle of a back end: made, attached to a connection, detached, made ready for the next.
  *
- * Control context. Owns the epoll fd, both channels and the memory map. Must not know any message:
+ * Control context. Owns the epoll fd, both channels and all that they share. Must not know any message:
  * those are dispatch.c and the handlers.
  */
 #include "backend.h"
 
 #include <errno.h>
-#include <linux/virtio_config.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include "../base/check.h"
 #include "../base/fd.h"
-
-/* Transport features that need library code which is not there; and the wire's own two bits. */
-static uint64_t refused_features(void)
-{
-	return bf_bit(VIRTIO_F_ACCESS_PLATFORM) | bf_bit(BF_VHOST_F_LOG_ALL) |
-	       bf_bit(BF_VHOST_USER_F_PROTOCOL_FEATURES);
-}
-
-uint64_t bf_backend_supported_protocol_features(void)
-{
-	return bf_bit(BF_PROTOCOL_F_MQ) | bf_bit(BF_PROTOCOL_F_REPLY_ACK) |
-	       bf_bit(BF_PROTOCOL_F_BACKEND_REQ) | bf_bit(BF_PROTOCOL_F_CONFIG) |
-	       bf_bit(BF_PROTOCOL_F_BACKEND_SEND_FD) | bf_bit(BF_PROTOCOL_F_HOST_NOTIFIER) |
-	       bf_bit(BF_PROTOCOL_F_RESET_DEVICE) | bf_bit(BF_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |
-	       bf_bit(BF_PROTOCOL_F_STATUS);
-}
-
-static uint64_t choose_protocol_features(const struct bf_backend_config *config)
-{
-	uint64_t offer = bf_backend_supported_protocol_features();
-
-	if (config->protocol_features)
-		offer &= config->protocol_features;
-	if (!config->config_size || !config->ops->get_config)
-		offer &= ~bf_bit(BF_PROTOCOL_F_CONFIG);
-	return offer;
-}
-
-static bool config_ok(const struct bf_backend_config *config)
-{
-	const struct bf_offload_ops *offload = config->offload;
-
-	if (!config->ops)
-		return false;
-	if (offload ? !offload->vring_start || !offload->vring_stop || !offload->vring_eventfds ||
-			      !offload->memory :
-		      !config->ops->vring_start || !config->ops->vring_stop)
-		return false;
-	if (!config->nr_queues || config->nr_queues > BF_MAX_QUEUES)
-		return false;
-	if (config->max_queue_size && (!bf_is_power_of_two(config->max_queue_size) ||
-				       config->max_queue_size > BF_MAX_QUEUE_SIZE))
-		return false;
-	return config->config_size <= BF_CONFIG_MAX && !(config->features & refused_features());
-}
+#include "../base/fence.h"
 
 /*
  * Bit 30 counts as acknowledged until SET_FEATURES says otherwise: QEMU up to 8.0 enables the vrings
@@ -68,7 +23,14 @@ static bool config_ok(const struct bf_backend_config *config)
  */
 static void forget_agreements(struct bf_backend *be)
 {
-	be->agreed = (struct bf_agreed){ .protocol_offered = true, .protocol_acknowledged = true };
+	be->agreed = (struct bf_agreed){
+		.protocol_offered = true,
+		.protocol_acknowledged = true,
+		.gpu = be->ops->set_gpu_socket != NULL,
+	};
+	be->features_set = false;
+	be->log_all = false;
+	be->fatal = false;
 }
 
 static void init_vrings(struct bf_backend *be)
@@ -77,46 +39,89 @@ static void init_vrings(struct bf_backend *be)
 		struct bf_vring *vring = &be->vrings[i];
 
 		bf_virtq_init(&vring->vq, i);
+		vring->be = be;
 		vring->kick_fd = vring->call_fd = vring->err_fd = -1;
 	}
 }
 
-int bf_backend_new(const struct bf_backend_config *config, struct bf_backend **made)
+static struct bf_backend *allocate(unsigned nr_queues)
 {
 	const size_t align = _Alignof(struct bf_backend);
 	struct bf_backend *be;
 	size_t size;
 
-	if (!config_ok(config))
-		return -EINVAL;
-	size = sizeof(*be) + config->nr_queues * sizeof(struct bf_vring);
+	size = sizeof(*be) + nr_queues * sizeof(struct bf_vring);
 	size = (size + align - 1) & ~(align - 1);
 	be = aligned_alloc(align, size);
 	if (!be)
-		return -ENOMEM;
+		return NULL;
 	memset(be, 0, size);
-	be->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (be->epoll_fd < 0) {
-		int ret = -errno;
+	be->nr_queues = nr_queues;
+	be->epoll_fd = be->post_fd = be->main.fd = be->back.fd = be->log_fd = be->uffd = -1;
+	init_vrings(be);
+	return be;
+}
 
-		free(be);
-		return ret;
-	}
+/* What queue contexts tell control by (posts.c): always in the set. */
+static int open_posts(struct bf_backend *be)
+{
+	struct epoll_event event = { .events = EPOLLIN };
 
+	be->post_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (be->post_fd < 0 || epoll_ctl(be->epoll_fd, EPOLL_CTL_ADD, be->post_fd, &event) < 0)
+		return -errno;
+	return 0;
+}
+
+static int copy_shmem_sizes(struct bf_backend *be, const struct bf_backend_config *config)
+{
+	if (!config->nr_shmem)
+		return 0;
+	be->shmem_sizes = calloc(config->nr_shmem, sizeof(*be->shmem_sizes));
+	if (!be->shmem_sizes)
+		return -ENOMEM;
+	memcpy(be->shmem_sizes, config->shmem_sizes, config->nr_shmem * sizeof(*be->shmem_sizes));
+	be->nr_shmem = config->nr_shmem;
+	return 0;
+}
+
+int bf_backend_new(const struct bf_backend_config *config, struct bf_backend **made)
+{
+	struct bf_backend *be;
+	int ret;
+
+	if (!bf_offer_config_ok(config))
+		return -EINVAL;
+	be = allocate(config->nr_queues);
+	if (!be)
+		return -ENOMEM;
 	be->ops = config->ops;
 	be->offload = config->offload;
 	be->opaque = config->opaque;
-	be->nr_queues = config->nr_queues;
 	be->max_queue_size = config->max_queue_size ? config->max_queue_size : BF_MAX_QUEUE_SIZE;
 	be->config_size = config->config_size;
-	be->features = config->features;
-	be->protocol_features = choose_protocol_features(config);
+	be->features = bf_offer_features(config);
+	be->protocol_features = bf_offer_protocol_features(config);
 	forget_agreements(be);
-	be->main.fd = be->back.fd = -1;
 	bf_report_init(&be->report, &config->log, "backend", config->name);
-	init_vrings(be);
+
+	ret = copy_shmem_sizes(be, config);
+	if (ret)
+		goto free_be;
+	be->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	ret = be->epoll_fd < 0 ? -errno : 0;
+	if (!ret && !be->offload) {
+		bf_fence_register();
+		ret = open_posts(be);
+	}
+	if (ret)
+		goto free_be;
 	*made = be;
 	return 0;
+
+free_be:
+	bf_backend_free(be);
+	return ret;
 }
 
 void bf_backend_free(struct bf_backend *be)
@@ -124,7 +129,9 @@ void bf_backend_free(struct bf_backend *be)
 	if (!be)
 		return;
 	bf_backend_detach(be);
+	bf_fd_close(&be->post_fd);
 	bf_fd_close(&be->epoll_fd);
+	free(be->shmem_sizes);
 	free(be);
 }
 
@@ -220,6 +227,23 @@ void bf_backend_close_back(struct bf_backend *be, int error)
 	close_channel(be, &be->back, &be->back_events, error);
 }
 
+/* What belongs to the front end, or is shared with it. No vring runs. */
+static void drop_shared(struct bf_backend *be)
+{
+	bf_postcopy_end(be);
+	bf_shmem_forget(be);
+	bf_iotlb_free(be->iotlb);
+	be->iotlb = NULL;
+	bf_memory_unref(be->memory);
+	be->memory = NULL;
+	be->nr_repeated_regions = 0;
+	bf_dirty_log_unref(be->log);
+	be->log = NULL;
+	bf_fd_close(&be->log_fd);
+	bf_inflight_free(be->inflight);
+	be->inflight = NULL;
+}
+
 /* The order: queue contexts let go, then memory, then the sockets. Nothing of the peer's remains.
  */
 void bf_backend_close(struct bf_backend *be, int error)
@@ -228,12 +252,11 @@ void bf_backend_close(struct bf_backend *be, int error)
 		bf_vring_reset(be, i, true);
 	if (be->offload && be->memory)
 		be->offload->memory(be->opaque, NULL);
-	bf_memory_unref(be->memory);
-	be->memory = NULL;
+	drop_shared(be);
 	bf_backend_close_back(be, error);
 	close_channel(be, &be->main, &be->main_events, error);
+	bf_eventfd_drain(be->post_fd);
 	forget_agreements(be);
-	be->features_set = false;
 	be->config_change_held = false;
 	be->status = 0;
 }

@@ -15,13 +15,15 @@
 
 #include <errno.h>
 
-/* One entry for each request that can be agreed to with the features that the library offers. */
+/* One entry for each request of messages.def. */
 static bf_handler_fn *const handlers[] = {
 	[BF_FE_GET_FEATURES] = bf_handle_get_features,
 	[BF_FE_SET_FEATURES] = bf_handle_set_features,
 	[BF_FE_SET_OWNER] = bf_handle_owner,
 	[BF_FE_RESET_OWNER] = bf_handle_owner,
 	[BF_FE_SET_MEM_TABLE] = bf_handle_set_mem_table,
+	[BF_FE_SET_LOG_BASE] = bf_handle_set_log_base,
+	[BF_FE_SET_LOG_FD] = bf_handle_set_log_fd,
 	[BF_FE_SET_VRING_NUM] = bf_handle_set_vring_num,
 	[BF_FE_SET_VRING_ADDR] = bf_handle_set_vring_addr,
 	[BF_FE_SET_VRING_BASE] = bf_handle_set_vring_base,
@@ -33,16 +35,44 @@ static bf_handler_fn *const handlers[] = {
 	[BF_FE_SET_PROTOCOL_FEATURES] = bf_handle_set_protocol_features,
 	[BF_FE_GET_QUEUE_NUM] = bf_handle_get_queue_num,
 	[BF_FE_SET_VRING_ENABLE] = bf_handle_set_vring_enable,
+	[BF_FE_SEND_RARP] = bf_handle_send_rarp,
+	[BF_FE_NET_SET_MTU] = bf_handle_net_set_mtu,
 	[BF_FE_SET_BACKEND_REQ_FD] = bf_handle_set_backend_req_fd,
+	[BF_FE_IOTLB_MSG] = bf_handle_iotlb_msg,
+	[BF_FE_SET_VRING_ENDIAN] = bf_handle_set_vring_endian,
 	[BF_FE_GET_CONFIG] = bf_handle_get_config,
 	[BF_FE_SET_CONFIG] = bf_handle_set_config,
+	[BF_FE_CREATE_CRYPTO_SESSION] = bf_handle_create_crypto_session,
+	[BF_FE_CLOSE_CRYPTO_SESSION] = bf_handle_close_crypto_session,
+	[BF_FE_POSTCOPY_ADVISE] = bf_handle_postcopy_advise,
+	[BF_FE_POSTCOPY_LISTEN] = bf_handle_postcopy_listen,
+	[BF_FE_POSTCOPY_END] = bf_handle_postcopy_end,
+	[BF_FE_GET_INFLIGHT_FD] = bf_handle_get_inflight_fd,
+	[BF_FE_SET_INFLIGHT_FD] = bf_handle_set_inflight_fd,
+	[BF_FE_GPU_SET_SOCKET] = bf_handle_gpu_set_socket,
 	[BF_FE_RESET_DEVICE] = bf_handle_reset_device,
+	[BF_FE_VRING_KICK] = bf_handle_vring_kick,
 	[BF_FE_GET_MAX_MEM_SLOTS] = bf_handle_get_max_mem_slots,
 	[BF_FE_ADD_MEM_REG] = bf_handle_add_mem_reg,
 	[BF_FE_REM_MEM_REG] = bf_handle_rem_mem_reg,
 	[BF_FE_SET_STATUS] = bf_handle_set_status,
 	[BF_FE_GET_STATUS] = bf_handle_get_status,
+	[BF_FE_GET_SHARED_OBJECT] = bf_handle_get_shared_object,
+	[BF_FE_SET_DEVICE_STATE_FD] = bf_handle_set_device_state_fd,
+	[BF_FE_CHECK_DEVICE_STATE] = bf_handle_check_device_state,
+	[BF_FE_GET_SHMEM_CONFIG] = bf_handle_get_shmem_config,
+	[BF_FE_GET_VRING_BASE_SKIP_DRAIN] = bf_handle_get_vring_base_skip_drain,
 };
+
+/* A new message in messages.def needs a handler here, or the build says so. */
+#define MAIN(NAME, ...) +1
+#define BACK(NAME, ...)
+_Static_assert(0
+#include "../proto/messages.def"
+		       == sizeof(handlers) / sizeof(handlers[0]) - 1,
+	       "one handler for each request");
+#undef MAIN
+#undef BACK
 
 static bf_handler_fn *find_handler(uint32_t request)
 {
@@ -56,6 +86,13 @@ static int refuse(struct bf_backend *be, const struct bf_msg *msg, int error)
 		return error;
 	bf_report_peer(&be->report, BF_LOG_WARN, "refused: %s", be->report.error);
 	return bf_channel_acknowledge(&be->main, msg, error);
+}
+
+int bf_reply_failure(struct bf_backend *be, struct bf_msg *reply, uint64_t value)
+{
+	bf_report_peer(&be->report, BF_LOG_WARN, "refused: %s", be->report.error);
+	bf_msg_set_u64(reply, value);
+	return 0;
 }
 
 static int check(struct bf_backend *be, const struct bf_msg *msg)
@@ -87,10 +124,16 @@ static int serve(struct bf_backend *be, struct bf_msg *msg)
 	bf_msg_init(&reply, msg->hdr.request, BF_FLAGS_REPLY);
 	ret = find_handler(msg->hdr.request)(be, msg, &reply);
 	if (ret < 0)
-		return refuse(be, msg, ret);
-	if (bf_msg_desc(BF_CHANNEL_MAIN, msg->hdr.request)->reply_rule == BF_REPLY_ALWAYS)
-		return bf_channel_reply(&be->main, msg, &reply);
-	return bf_channel_acknowledge(&be->main, msg, 0);
+		ret = be->fatal ? ret : refuse(be, msg, ret);
+	else if (ret == BF_HANDLED)
+		ret = 0;
+	else if (bf_msg_desc(BF_CHANNEL_MAIN, msg->hdr.request)->reply_rule == BF_REPLY_ALWAYS)
+		ret = bf_channel_reply(&be->main, msg, &reply);
+	else
+		ret = bf_channel_acknowledge(&be->main, msg, 0);
+	/* The channel has sent or duplicated them. */
+	bf_msg_close_fds(&reply);
+	return ret;
 }
 
 static int flush(struct bf_channel *channel)
@@ -145,6 +188,7 @@ int bf_backend_dispatch(struct bf_backend *be)
 
 	if (be->main.fd < 0)
 		return 0;
+	bf_posts_serve(be);
 	/* Answers first: they were sent before whatever the main channel says about those queues.
 	 */
 	ret = dispatch_back(be);

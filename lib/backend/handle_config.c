@@ -8,6 +8,7 @@
 #include "backend.h"
 
 #include <errno.h>
+#include <linux/virtio_config.h>
 
 #include "../base/check.h"
 
@@ -87,6 +88,7 @@ int bf_handle_reset_device(struct bf_backend *be, struct bf_msg *msg, struct bf_
 		be->vrings[i].enabled = be->features_set && !be->agreed.protocol_acknowledged;
 	}
 	be->status = 0;
+	bf_shmem_forget(be);
 	if (be->ops->reset)
 		be->ops->reset(be->opaque);
 	return 0;
@@ -117,6 +119,9 @@ int bf_handle_set_status(struct bf_backend *be, struct bf_msg *msg, struct bf_ms
 	if (!status)
 		for (unsigned i = 0; i < be->nr_queues; i++)
 			bf_vring_unstart(be, i);
+	/* What we have found is not for the driver to take back, but by a reset (virtio 1.2, 2.1.2). */
+	if (status)
+		status |= be->status & VIRTIO_CONFIG_S_NEEDS_RESET;
 	be->status = (uint8_t)status;
 	if (!be->offload || !be->offload->status)
 		return 0;

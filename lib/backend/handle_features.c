@@ -8,6 +8,7 @@
 #include "backend.h"
 
 #include <errno.h>
+#include <linux/virtio_config.h>
 
 int bf_handle_get_features(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
@@ -16,15 +17,24 @@ int bf_handle_get_features(struct bf_backend *be, struct bf_msg *msg, struct bf_
 	return 0;
 }
 
+/* "IOMMU support": ring and buffer addresses become I/O virtual ones. No vring runs. */
+static int prepare_iotlb(struct bf_backend *be, uint64_t features)
+{
+	if (!bf_has(features, VIRTIO_F_ACCESS_PLATFORM)) {
+		bf_iotlb_free(be->iotlb);
+		be->iotlb = NULL;
+		return 0;
+	}
+	if (!be->iotlb)
+		be->iotlb = bf_iotlb_new();
+	return be->iotlb ? 0 : bf_report_error(&be->report, -ENOMEM, "no memory for an IOTLB");
+}
+
+/* @features: without the wire's own bits. */
 static int accept_features(struct bf_backend *be, uint64_t features)
 {
 	int ret;
 
-	if (features & ~be->features)
-		return bf_report_error(&be->report, -EINVAL,
-				       "SET_FEATURES: 0x%llx was not offered (offered: 0x%llx)",
-				       (unsigned long long)(features & ~be->features),
-				       (unsigned long long)be->features);
 	if (be->features_set && features == be->agreed.features)
 		return 0;
 	if (bf_vring_any_running(be))
@@ -36,6 +46,9 @@ static int accept_features(struct bf_backend *be, uint64_t features)
 		return bf_report_error(&be->report, ret < 0 ? ret : -EIO,
 				       "SET_FEATURES: the device refused 0x%llx (error %d)",
 				       (unsigned long long)features, ret);
+	ret = prepare_iotlb(be, features);
+	if (ret)
+		return ret;
 	be->agreed.features = features;
 	be->features_set = true;
 	return 0;
@@ -44,10 +57,19 @@ static int accept_features(struct bf_backend *be, uint64_t features)
 int bf_handle_set_features(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	bool acknowledged = bf_has(msg->payload.u64, BF_VHOST_USER_F_PROTOCOL_FEATURES);
+	uint64_t features = msg->payload.u64 & ~bf_bit(BF_VHOST_USER_F_PROTOCOL_FEATURES);
 	int ret;
 
 	(void)reply;
-	ret = accept_features(be, msg->payload.u64 & ~bf_bit(BF_VHOST_USER_F_PROTOCOL_FEATURES));
+	if (features & ~be->features)
+		return bf_report_error(&be->report, -EINVAL,
+				       "SET_FEATURES: 0x%llx was not offered (offered: 0x%llx)",
+				       (unsigned long long)(features & ~be->features),
+				       (unsigned long long)be->features);
+	ret = accept_features(be, features & ~bf_bit(BF_VHOST_F_LOG_ALL));
+	/* In the middle of a migration it is sent again for this bit alone. */
+	if (!ret)
+		ret = bf_log_set_all(be, bf_has(features, BF_VHOST_F_LOG_ALL));
 	if (ret)
 		return ret;
 	be->agreed.protocol_acknowledged = acknowledged;
@@ -94,6 +116,16 @@ int bf_handle_set_protocol_features(struct bf_backend *be, struct bf_msg *msg, s
 	if (features != be->agreed.protocol_features && bf_vring_any_running(be))
 		return bf_report_error(&be->report, -EBUSY,
 				       "SET_PROTOCOL_FEATURES: features change while vrings run");
+	if (bf_has(features, BF_PROTOCOL_F_INBAND_NOTIFICATIONS) &&
+	    !(bf_has(features, BF_PROTOCOL_F_BACKEND_REQ) &&
+	      bf_has(features, BF_PROTOCOL_F_REPLY_ACK))) {
+		/* "the back-end must close the connection" */
+		be->fatal = true;
+		return bf_report_error(
+			&be->report, -EPROTO,
+			"SET_PROTOCOL_FEATURES: in-band notifications need a back-end "
+			"channel (bit 5) and acknowledgements (bit 3)");
+	}
 	be->agreed.protocol_features = features;
 	return 0;
 }

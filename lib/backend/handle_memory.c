@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Handlers: guest memory. "Changing memory under running vrings":
+ * Handlers: guest memory. What a message says becomes a map, or nothing; memory.c puts it in force.
  *
- * The new map is complete before anything is touched, so that a bad table changes nothing. Then
- * every running vring is stopped (the device lets go), the map is swapped, and the vrings start
- * again with their rings translated anew. A ring whose addresses the new map does not have stays
- * stopped, and the request is answered with failure although the map is in force: the front end has
- * taken memory away from under a ring, and must not believe otherwise.
- *
- * Control context. Must not unmap while a queue context may be inside.
+ * Control context. Must not touch the map that is in force before the new one is complete.
  */
 #include "backend.h"
 
@@ -17,24 +11,20 @@
 
 #include "../mem/map.h"
 
-static int swap_memory(struct bf_backend *be, struct bf_memory *memory)
+/* "GPA_ADDRESSES": user addresses are guest-physical ones then, whatever is in the field. */
+static uint64_t user_address(const struct bf_backend *be, const struct bf_mem_region *wire)
 {
-	struct bf_memory *old = be->memory;
-
-	if (be->offload)
-		return bf_offload_swap_memory(be, memory);
-	bf_vring_stop_all(be);
-	be->memory = memory;
-	bf_memory_unref(old);
-	return bf_vring_start_all(be);
+	return bf_has(be->agreed.protocol_features, BF_PROTOCOL_F_GPA_ADDRESSES) ? wire->gpa
+										 : wire->uva;
 }
 
-static struct bf_memory_region from_wire(const struct bf_mem_region *wire, int fd)
+static struct bf_memory_region from_wire(const struct bf_backend *be,
+					 const struct bf_mem_region *wire, int fd)
 {
 	return (struct bf_memory_region){
 		.gpa = wire->gpa,
 		.size = wire->size,
-		.uva = wire->uva,
+		.uva = user_address(be, wire),
 		.fd = fd,
 		.fd_offset = wire->mmap_offset,
 	};
@@ -73,19 +63,22 @@ int bf_handle_set_mem_table(struct bf_backend *be, struct bf_msg *msg, struct bf
 	struct bf_memory *memory;
 	int ret;
 
-	(void)reply;
+	if (!table->nr && be->postcopy_memory)
+		return bf_postcopy_go_ahead(be);
 	if (!table->nr)
 		return bf_report_error(&be->report, -EINVAL, "SET_MEM_TABLE: no regions");
 	/* The table's check has made sure of one descriptor for each region, at most 8. */
 	for (unsigned i = 0; i < table->nr; i++)
-		regions[i] = from_wire(&table->regions[i], msg->fds[i]);
+		regions[i] = from_wire(be, &table->regions[i], msg->fds[i]);
 	ret = bf_memory_new(regions, table->nr, &memory);
 	if (ret)
 		return bf_report_error(&be->report, ret, "SET_MEM_TABLE of %u regions: %s",
 				       table->nr, reason(ret));
 	for (unsigned i = 0; i < table->nr; i++)
 		bf_msg_take_fd(msg, i);
-	return swap_memory(be, memory);
+	if (be->listening)
+		return bf_postcopy_set_mem_table(be, msg, reply, memory);
+	return bf_backend_swap_memory(be, memory, true);
 }
 
 int bf_handle_get_max_mem_slots(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
@@ -96,19 +89,40 @@ int bf_handle_get_max_mem_slots(struct bf_backend *be, struct bf_msg *msg, struc
 	return 0;
 }
 
+/*
+ * QEMU's network card with several queue pairs announces each region once for each pair, and takes it
+ * back as often (7.2). The first one counts, and the first that takes it back.
+ */
+static bool is_known(const struct bf_memory *memory, const struct bf_memory_region *region)
+{
+	for (unsigned i = 0; memory && i < bf_memory_nr_regions(memory); i++) {
+		const struct bf_memory_region *known = bf_memory_region(memory, i);
+
+		if (known->gpa == region->gpa && known->size == region->size &&
+		    known->uva == region->uva)
+			return true;
+	}
+	return false;
+}
+
 int bf_handle_add_mem_reg(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	const struct bf_mem_region *wire = &msg->payload.reg.region;
-	struct bf_memory_region region = from_wire(wire, msg->fds[0]);
+	struct bf_memory_region region = from_wire(be, wire, msg->fds[0]);
 	struct bf_memory *memory;
 	int ret;
 
 	(void)reply;
+	if (is_known(be->memory, &region)) {
+		be->nr_repeated_regions++;
+		return 0;
+	}
 	ret = bf_memory_with(be->memory, &region, &memory);
 	if (ret)
 		return refuse(be, ret, "ADD_MEM_REG", wire);
 	bf_msg_take_fd(msg, 0);
-	return swap_memory(be, memory);
+	/* The mappings that there were are those of the new map too: nothing goes. */
+	return bf_backend_swap_memory(be, memory, false);
 }
 
 int bf_handle_rem_mem_reg(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
@@ -119,8 +133,12 @@ int bf_handle_rem_mem_reg(struct bf_backend *be, struct bf_msg *msg, struct bf_m
 
 	(void)reply;
 	/* The key has no offset in it: front ends leave it zero here. */
-	ret = bf_memory_without(be->memory, wire->gpa, wire->uva, wire->size, &memory);
+	ret = bf_memory_without(be->memory, wire->gpa, user_address(be, wire), wire->size, &memory);
+	if (ret == -ENOENT && be->nr_repeated_regions) {
+		be->nr_repeated_regions--;
+		return 0;
+	}
 	if (ret)
 		return refuse(be, ret, "REM_MEM_REG", wire);
-	return swap_memory(be, memory);
+	return bf_backend_swap_memory(be, memory, true);
 }

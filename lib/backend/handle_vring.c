@@ -2,20 +2,22 @@
 /*
  * Handlers: vrings. Every setter may come any number of times, and replaces what was there.
  *
- * Control context. Size, addresses and position of a running ring are frozen: a change is refused.
- * Eventfds are exchanged by stopping the ring, exchanging, and starting it again, or under the eyes
- * of a device that serves its rings. Every queue index goes through find_vring() in the width of the wire.
+ * Control context. Size, addresses and position of a running ring are frozen: a change is refused. A
+ * call or error eventfd is exchanged while the queue is held, which its thread does not notice. A kick
+ * eventfd is in the thread's own epoll set: for that one the ring is stopped and started. Every queue
+ * index goes through bf_find_vring() in the width of the wire.
  */
-#include "backend.h"
+#include "change.h"
 
 #include <errno.h>
 #include <linux/virtio_config.h>
-#include <sys/stat.h>
+#include <sys/eventfd.h>
 
 #include "../base/check.h"
 #include "../base/fd.h"
+#include "../virtq/hold.h"
 
-static struct bf_vring *find_vring(struct bf_backend *be, const struct bf_msg *msg, uint64_t index)
+struct bf_vring *bf_find_vring(struct bf_backend *be, const struct bf_msg *msg, uint64_t index)
 {
 	if (index < be->nr_queues)
 		return &be->vrings[index];
@@ -46,16 +48,16 @@ static bool size_ok(const struct bf_backend *be, uint32_t num)
 int bf_handle_set_vring_num(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	uint32_t index = msg->payload.state.index, num = msg->payload.state.num;
-	struct bf_vring *vring = find_vring(be, msg, index);
+	struct bf_vring *vring = bf_find_vring(be, msg, index);
 
 	(void)reply;
 	if (!vring)
 		return -EINVAL;
 	if (!size_ok(be, num))
-		return bf_report_error(&be->report, -EINVAL,
-				       "SET_VRING_NUM: queue %u of %u entries; expected %s up to %u",
-				       index, num, packed(be) ? "1" : "a power of two",
-				       be->max_queue_size);
+		return bf_report_error(
+			&be->report, -EINVAL,
+			"SET_VRING_NUM: queue %u of %u entries; expected %s up to %u", index, num,
+			packed(be) ? "1" : "a power of two", be->max_queue_size);
 	if (vring->running && num != vring->num)
 		return busy(be, msg, index);
 	vring->num = (uint16_t)num;
@@ -70,7 +72,7 @@ static bool same_rings(const struct bf_vring_addr *a, const struct bf_vring_addr
 int bf_handle_set_vring_addr(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	const struct bf_vring_addr *addr = &msg->payload.addr;
-	struct bf_vring *vring = find_vring(be, msg, addr->index);
+	struct bf_vring *vring = bf_find_vring(be, msg, addr->index);
 
 	(void)reply;
 	if (!vring)
@@ -85,13 +87,15 @@ int bf_handle_set_vring_addr(struct bf_backend *be, struct bf_msg *msg, struct b
 		return busy(be, msg, addr->index);
 	vring->addr = *addr;
 	vring->addressed = true;
+	if (vring->running)
+		return bf_log_readdress(be, addr->index);
 	return bf_vring_start(be, addr->index);
 }
 
 int bf_handle_set_vring_base(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	uint32_t index = msg->payload.state.index, base = msg->payload.state.num;
-	struct bf_vring *vring = find_vring(be, msg, index);
+	struct bf_vring *vring = bf_find_vring(be, msg, index);
 
 	(void)reply;
 	if (!vring)
@@ -104,38 +108,45 @@ int bf_handle_set_vring_base(struct bf_backend *be, struct bf_msg *msg, struct b
 			index, base);
 	if (vring->running)
 		return busy(be, msg, index);
+	/*
+	 * DPDK's virtio_user names the available half only, "0, wrap 1". Taken by its word, with "0, wrap 0"
+	 * as the used half, all entries of a ring that has just been made would be in flight.
+	 */
+	if (packed(be) && base == (BF_VIRTQ_PACKED_BASE & UINT16_MAX))
+		base = BF_VIRTQ_PACKED_BASE;
 	vring->base = base;
 	vring->based = true;
 	return 0;
 }
 
 /* Stops the ring and nothing else: it stays enabled, and its position is kept. May come twice. */
-int bf_handle_get_vring_base(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
+static int get_vring_base(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply,
+			  bool suspend)
 {
 	uint32_t index = msg->payload.state.index;
-	struct bf_vring *vring = find_vring(be, msg, index);
+	struct bf_vring *vring = bf_find_vring(be, msg, index);
 
 	if (!vring)
 		return -EINVAL;
+	if (suspend)
+		bf_vring_suspend(be, index);
 	bf_vring_unstart(be, index);
 	bf_msg_set_state(reply, index, bf_vring_base(be, index));
 	return 0;
 }
 
-/*
- * Descriptors that are not files of a file system have no type, eventfds among them. A pipe would
- * have one: writing to it when nobody reads kills the process. And a full or empty eventfd must
- * never hold up a queue context.
- */
-static int make_safe(int fd)
+/* A number in the request: some front ends ask like this that requests in flight stay so. */
+int bf_handle_get_vring_base(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
-	struct stat st;
+	bool agreed = bf_has(be->agreed.protocol_features, BF_PROTOCOL_F_GET_VRING_BASE_INFLIGHT);
 
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (st.st_mode & S_IFMT)
-		return -EINVAL;
-	return bf_fd_set_nonblocking(fd);
+	return get_vring_base(be, msg, reply, agreed && msg->payload.state.num);
+}
+
+int bf_handle_get_vring_base_skip_drain(struct bf_backend *be, struct bf_msg *msg,
+					struct bf_msg *reply)
+{
+	return get_vring_base(be, msg, reply, true);
 }
 
 /* The queue of a message with an eventfd, and the eventfd made safe to use, still in the message.
@@ -151,61 +162,131 @@ static struct bf_vring *find_eventfd_vring(struct bf_backend *be, struct bf_msg 
 				name, (unsigned long long)value);
 		return NULL;
 	}
-	if (msg->nr_fds && make_safe(msg->fds[0]) < 0) {
+	if (msg->nr_fds && bf_vring_check_eventfd(msg->fds[0]) < 0) {
 		bf_report_error(&be->report, -EINVAL, "%s: the descriptor is not an eventfd", name);
 		return NULL;
 	}
-	return find_vring(be, msg, value & BF_VRING_IDX_MASK);
+	return bf_find_vring(be, msg, value & BF_VRING_IDX_MASK);
 }
 
-/* Exchange one of a vring's descriptors; a queue thread is stopped and started for it. */
-static int exchange(struct bf_backend *be, struct bf_vring *vring, int *slot, struct bf_msg *msg)
+static bool in_band(const struct bf_backend *be)
+{
+	return bf_has(be->agreed.protocol_features, BF_PROTOCOL_F_INBAND_NOTIFICATIONS);
+}
+
+/* @fd: owned. Stops and starts a queue thread; a device that serves its rings is told. */
+static int exchange(struct bf_backend *be, struct bf_vring *vring, int *slot, int fd)
 {
 	unsigned queue = bf_virtq_queue(&vring->vq);
 	int former = *slot, ret;
 
 	if (be->offload && vring->running) {
-		*slot = bf_msg_take_fd(msg, 0);
+		*slot = fd;
 		ret = bf_offload_eventfds(be, queue);
 		bf_fd_close(&former);
 		return ret;
 	}
-	bf_vring_stop(be, queue);
+	/* One that waits for the IOTLB goes on waiting: what it asked for is not asked for again. */
+	if (vring->running)
+		bf_vring_stop(be, queue);
 	bf_fd_close(slot);
-	*slot = bf_msg_take_fd(msg, 0);
+	*slot = fd;
 	return bf_vring_start(be, queue);
 }
 
-/* A ring is started by this message, not by the first signal ("Starting and stopping rings"). */
+/* The same for a descriptor that only lib/virtq uses. The driver is called once, by the new one. */
+static int exchange_held(struct bf_backend *be, struct bf_vring *vring, int *slot, int fd)
+{
+	struct bf_change change;
+	int former = *slot;
+
+	/* In-band notification comes and goes with the call eventfd: that is decided at a start. */
+	if (be->offload || !vring->running || in_band(be))
+		return exchange(be, vring, slot, fd);
+	*slot = fd;
+	bf_change_begin_one(be, bf_virtq_queue(&vring->vq), &change);
+	bf_virtq_set_eventfds(&vring->vq, vring->kick_fd, vring->call_fd, vring->err_fd);
+	bf_change_end(&change, false);
+	bf_fd_close(&former);
+	return 0;
+}
+
+static int make_kick(struct bf_backend *be, struct bf_vring *vring)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		return bf_report_error(&be->report, -errno, "queue %u: no eventfd for its kicks",
+				       bf_virtq_queue(&vring->vq));
+	return fd;
+}
+
+/*
+ * A ring is started by this message, not by the first signal ("Starting and stopping rings"). Without a
+ * descriptor the device polls, or is kicked in-band: then by an eventfd of our own.
+ */
 int bf_handle_set_vring_kick(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	struct bf_vring *vring = find_eventfd_vring(be, msg);
-	int ret;
+	int ret, fd;
 
 	(void)reply;
 	if (!vring)
 		return -EINVAL;
+	fd = bf_msg_take_fd(msg, 0);
+	if (fd < 0 && in_band(be)) {
+		fd = make_kick(be, vring);
+		if (fd < 0)
+			return fd;
+	}
 	vring->started = true;
-	ret = exchange(be, vring, &vring->kick_fd, msg);
+	ret = exchange(be, vring, &vring->kick_fd, fd);
 	bf_backend_release_held(be);
+	return ret;
+}
+
+/* In-band: a kick, which starts the ring if that has not been done. */
+int bf_handle_vring_kick(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
+{
+	struct bf_vring *vring = bf_find_vring(be, msg, msg->payload.state.index);
+	int ret = 0;
+
+	(void)reply;
+	if (!vring)
+		return -EINVAL;
+	if (vring->kick_fd < 0) {
+		int fd = make_kick(be, vring);
+
+		if (fd < 0)
+			return fd;
+		ret = exchange(be, vring, &vring->kick_fd, fd);
+	}
+	if (!vring->started) {
+		vring->started = true;
+		ret = bf_vring_start(be, msg->payload.state.index);
+		bf_backend_release_held(be);
+	}
+	bf_eventfd_signal(vring->kick_fd);
 	return ret;
 }
 
 int bf_handle_set_vring_call(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	struct bf_vring *vring = find_eventfd_vring(be, msg);
-	bool was_running;
-	int ret;
 
 	(void)reply;
 	if (!vring)
 		return -EINVAL;
-	was_running = vring->running;
-	ret = exchange(be, vring, &vring->call_fd, msg);
+	if (!vring->running)
+		return exchange(be, vring, &vring->call_fd, bf_msg_take_fd(msg, 0));
 	/* A signal to the old one may not have been seen any more. */
-	if (was_running)
+	if (be->offload || in_band(be)) {
+		int ret = exchange(be, vring, &vring->call_fd, bf_msg_take_fd(msg, 0));
+
 		bf_eventfd_signal(vring->call_fd);
-	return ret;
+		return ret;
+	}
+	return exchange_held(be, vring, &vring->call_fd, bf_msg_take_fd(msg, 0));
 }
 
 int bf_handle_set_vring_err(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
@@ -213,13 +294,13 @@ int bf_handle_set_vring_err(struct bf_backend *be, struct bf_msg *msg, struct bf
 	struct bf_vring *vring = find_eventfd_vring(be, msg);
 
 	(void)reply;
-	return vring ? exchange(be, vring, &vring->err_fd, msg) : -EINVAL;
+	return vring ? exchange_held(be, vring, &vring->err_fd, bf_msg_take_fd(msg, 0)) : -EINVAL;
 }
 
 int bf_handle_set_vring_enable(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	uint32_t index = msg->payload.state.index, on = msg->payload.state.num;
-	struct bf_vring *vring = find_vring(be, msg, index);
+	struct bf_vring *vring = bf_find_vring(be, msg, index);
 
 	(void)reply;
 	if (!vring)

@@ -49,16 +49,11 @@ static void answered(void *opaque, int result, struct bf_msg *reply)
 	bf_eventfd_signal(vring->kick_fd);
 }
 
-static bool can_ask(const struct bf_backend *be)
-{
-	return bf_has(be->agreed.protocol_features, BF_PROTOCOL_F_BACKEND_REQ) && be->back.fd >= 0;
-}
-
 static bool doorbells_agreed(const struct bf_backend *be)
 {
 	uint64_t agreed = be->agreed.protocol_features;
 
-	return can_ask(be) && bf_has(agreed, BF_PROTOCOL_F_HOST_NOTIFIER) &&
+	return bf_backend_can_ask(be) && bf_has(agreed, BF_PROTOCOL_F_HOST_NOTIFIER) &&
 	       bf_has(agreed, BF_PROTOCOL_F_BACKEND_SEND_FD);
 }
 
@@ -69,21 +64,14 @@ static int ask(struct bf_backend *be, unsigned queue, struct bf_msg *msg, bool p
 	struct asked *asked;
 	int ret;
 
-	if (be->back.nr_pending >= BF_BACKEND_MAX_ASKED)
-		return bf_report_error(&be->report, -ENOBUFS,
-				       "the front end left %u requests unanswered",
-				       be->back.nr_pending);
 	asked = malloc(sizeof(*asked));
 	if (!asked)
 		return -ENOMEM;
 	*asked = (struct asked){ be, queue, vring->epoch, publish };
-	ret = bf_channel_ask(&be->back, msg, answered, asked);
-	if (ret < 0) {
+	ret = bf_backend_ask(be, msg, answered, asked);
+	if (ret < 0)
 		free(asked);
-		return ret;
-	}
-	bf_backend_watch(be);
-	return 0;
+	return ret;
 }
 
 static int check_queue(struct bf_backend *be, unsigned queue)
@@ -169,21 +157,16 @@ static void config_answered(void *opaque, int result, struct bf_msg *reply)
 static int tell_config_changed(struct bf_backend *be)
 {
 	struct bf_msg msg;
-	int ret;
 
-	if (be->back.nr_pending >= BF_BACKEND_MAX_ASKED)
-		return -ENOBUFS;
 	bf_msg_init(&msg, BF_BE_CONFIG_CHANGE_MSG, 0);
-	ret = bf_channel_ask(&be->back, &msg, config_answered, be);
-	bf_backend_watch(be);
-	return ret;
+	return bf_backend_ask(be, &msg, config_answered, be);
 }
 
 int bf_backend_config_changed(struct bf_backend *be)
 {
 	if (be->main.fd < 0)
 		return -ENOTCONN;
-	if (!can_ask(be) || !bf_has(be->agreed.protocol_features, BF_PROTOCOL_F_CONFIG))
+	if (!bf_backend_can_ask(be) || !bf_has(be->agreed.protocol_features, BF_PROTOCOL_F_CONFIG))
 		return -EOPNOTSUPP;
 	/* "Suspended device state": no messages to the front end while all rings are stopped. */
 	if (suspended(be)) {
@@ -195,7 +178,7 @@ int bf_backend_config_changed(struct bf_backend *be)
 
 void bf_backend_release_held(struct bf_backend *be)
 {
-	if (!be->config_change_held || !can_ask(be))
+	if (!be->config_change_held || !bf_backend_can_ask(be))
 		return;
 	be->config_change_held = false;
 	if (tell_config_changed(be) < 0)

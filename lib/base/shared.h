@@ -36,6 +36,20 @@ static inline void bf_store16_release(bf_le16 *p, uint16_t v)
 	__atomic_store_n(&p->raw, htole16(v), __ATOMIC_RELEASE);
 }
 
+/* For fields that are aligned to their size. */
+static inline uint32_t bf_load32(const bf_le32 *p)
+{
+	return le32toh(__atomic_load_n(&p->raw, __ATOMIC_RELAXED));
+}
+static inline uint64_t bf_load64(const bf_le64 *p)
+{
+	return le64toh(__atomic_load_n(&p->raw, __ATOMIC_RELAXED));
+}
+static inline void bf_store64(bf_le64 *p, uint64_t v)
+{
+	__atomic_store_n(&p->raw, htole64(v), __ATOMIC_RELAXED);
+}
+
 static inline void bf_barrier(void)
 {
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);

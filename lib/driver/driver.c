@@ -20,22 +20,28 @@
 
 #include "../base/check.h"
 #include "../base/fd.h"
+#include "../base/fence.h"
+#include "../frontend/frontend.h"
 
 #define DEFAULT_QUEUE_SIZE 256
 
-/* Features of the ring that driver_ring.c knows. A device type's own (0..23, 50..) pass through. */
-#define RING_FEATURES                                                                              \
-	(bf_bit(VIRTIO_RING_F_INDIRECT_DESC) | bf_bit(VIRTIO_RING_F_EVENT_IDX) |                   \
-	 bf_bit(VIRTIO_F_VERSION_1))
+/* Features of the ring that lib/virtq/driver_*.c know. A device type's own (0..23, 50..) pass through. */
+#define RING_FEATURES                                                            \
+	(bf_bit(VIRTIO_RING_F_INDIRECT_DESC) | bf_bit(VIRTIO_RING_F_EVENT_IDX) | \
+	 bf_bit(VIRTIO_F_VERSION_1) | bf_bit(VIRTIO_F_RING_PACKED) | bf_bit(VIRTIO_F_IN_ORDER))
 #define DEVICE_FEATURES ((bf_bit(24) - 1) | ~(bf_bit(50) - 1))
 
 static int map_doorbell(void *opaque, unsigned queue, void *page)
 {
 	struct bf_driver *drv = opaque;
 
+	unsigned offset = 0;
+
 	if (queue >= drv->nr_queues)
 		return -EINVAL;
-	bf_ringer_map(&drv->queues[queue].ringer, page);
+	if (drv->stagger_doorbells && bf_fe_doorbell_is_memory(drv->fe, queue))
+		offset = queue % 64 * BF_DRIVER_DOORBELL_STRIDE;
+	bf_ringer_map(&drv->queues[queue].ringer, (uint8_t *)page + offset);
 	return 0;
 }
 
@@ -51,13 +57,18 @@ static const struct bf_frontend_ops with_doorbell = {
 	.doorbell_unmap = unmap_doorbell,
 };
 
+static void layout_of(const struct bf_driver *drv, struct bf_driver_layout *layout)
+{
+	bf_driver_ring_layout(drv->queue_size, bf_has(drv->features, VIRTIO_F_RING_PACKED), layout);
+}
+
 static int make_memory(struct bf_driver *drv, uint64_t buffers)
 {
 	struct bf_driver_layout layout;
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	void *memory;
 
-	bf_driver_ring_layout(drv->queue_size, &layout);
+	layout_of(drv, &layout);
 	drv->allocated = layout.size * drv->nr_queues;
 	if (!bf_no_wrap(drv->allocated + page, buffers))
 		return -ENOMEM;
@@ -73,30 +84,28 @@ static int make_memory(struct bf_driver *drv, uint64_t buffers)
 	return 0;
 }
 
-static int make_queue(struct bf_driver *drv, unsigned i, bool fence)
+static int make_queue(struct bf_driver *drv, unsigned i)
 {
 	struct bf_driver_queue *q = &drv->queues[i];
 	struct bf_driver_layout layout;
 
-	bf_driver_ring_layout(drv->queue_size, &layout);
+	layout_of(drv, &layout);
 	q->idx = (uint16_t)i;
-	q->ringer.fence = fence;
+	q->base = bf_has(drv->features, VIRTIO_F_RING_PACKED) ? BF_VIRTQ_PACKED_BASE : 0;
 	q->ring_gpa = BF_DRIVER_GPA + layout.size * i;
 	q->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	q->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (q->kick_fd < 0 || q->call_fd < 0)
 		return -errno;
 	return bf_driver_ring_init(&q->ring, drv->queue_size, drv->memory + layout.size * i,
-				   q->ring_gpa, bf_has(drv->features, VIRTIO_RING_F_EVENT_IDX),
-				   bf_has(drv->features, VIRTIO_RING_F_INDIRECT_DESC));
+				   q->ring_gpa, drv->features);
 }
 
 static int make_queues(struct bf_driver *drv)
 {
-	bool fence = !bf_ringer_register();
-
+	bf_fence_register();
 	for (unsigned i = 0; i < drv->nr_queues; i++) {
-		int ret = make_queue(drv, i, fence);
+		int ret = make_queue(drv, i);
 
 		if (ret < 0)
 			return ret;
@@ -122,6 +131,14 @@ static int negotiate(struct bf_driver *drv, const struct bf_driver_config *confi
 		return -EINVAL;
 	}
 	drv->features = offered & (wanted | bf_bit(VIRTIO_F_VERSION_1));
+	if (!bf_is_power_of_two(drv->queue_size) && !bf_has(drv->features, VIRTIO_F_RING_PACKED)) {
+		snprintf(
+			error, error_len,
+			"queues of %u entries need a packed ring, which the device does not offer; "
+			"a split ring has a power of two",
+			drv->queue_size);
+		return -EINVAL;
+	}
 	return 0;
 }
 
@@ -167,6 +184,7 @@ static struct bf_driver *allocate(const struct bf_driver_config *config)
 		return NULL;
 	drv->memfd = -1;
 	drv->nr_queues = config->nr_queues;
+	drv->stagger_doorbells = config->stagger_doorbells;
 	drv->queue_size = config->queue_size ? config->queue_size : DEFAULT_QUEUE_SIZE;
 	drv->queues = aligned_alloc(64, sizeof(*drv->queues) * config->nr_queues);
 	if (!drv->queues) {
@@ -196,7 +214,8 @@ static int bring_up(struct bf_driver *drv, const struct bf_driver_config *config
 		ret = initialise(drv);
 	if (ret && !error[0])
 		snprintf(error, error_len, "%s",
-			 bf_frontend_error(drv->fe)[0] ? bf_frontend_error(drv->fe) : strerror(-ret));
+			 bf_frontend_error(drv->fe)[0] ? bf_frontend_error(drv->fe)
+						       : strerror(-ret));
 	return ret;
 }
 
@@ -219,7 +238,9 @@ int bf_driver_new(const struct bf_driver_config *config, int fd, struct bf_drive
 	}
 	error[0] = '\0';
 	if (config->nr_queues < 1 || config->nr_queues > BF_MAX_QUEUES ||
-	    (config->queue_size && !bf_is_power_of_two(config->queue_size)))
+	    config->queue_size > BF_PACKED_MAX ||
+	    (!bf_is_power_of_two(config->queue_size) && config->queue_size &&
+	     !bf_has(config->features, VIRTIO_F_RING_PACKED)))
 		goto close_fd;
 	ret = -ENOMEM;
 	drv = allocate(config);
@@ -269,7 +290,7 @@ int bf_driver_start(struct bf_driver *drv)
 	struct bf_driver_layout layout;
 	int ret;
 
-	bf_driver_ring_layout(drv->queue_size, &layout);
+	layout_of(drv, &layout);
 	for (unsigned i = 0; i < drv->nr_queues; i++) {
 		const struct bf_driver_queue *q = &drv->queues[i];
 

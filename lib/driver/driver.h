@@ -4,6 +4,7 @@
 #define DRIVER_DRIVER_H
 
 #include <belfry/driver.h>
+#include <belfry/virtq.h>
 
 #include "../virtq/driver_ring.h"
 
@@ -12,15 +13,12 @@
  * See "Withdrawing a doorbell from a thread" in doorbell.c.
  */
 struct bf_ringer {
-	uint16_t *page; /* NULL: ring by eventfd. Written by control */
-	uint32_t turn;  /* odd: the queue thread may hold @page. Written by the queue thread */
-	bool fence;     /* no membarrier(): order by a full barrier on both sides */
+	uint16_t *word; /* in the page; NULL: ring by eventfd. Written by control */
+	uint32_t turn;  /* odd: the queue thread may hold @word. Written by the queue thread */
 };
 
-/* Once a process, before the first doorbell; false: use fences. */
-bool bf_ringer_register(void);
-/* Control. */
-void bf_ringer_map(struct bf_ringer *ringer, void *page);
+/* Control. base/fence.h is registered before. */
+void bf_ringer_map(struct bf_ringer *ringer, void *word);
 void bf_ringer_unmap(struct bf_ringer *ringer);
 /* Queue. One store of @value; false when there is no page and nothing was stored. */
 bool bf_ringer_ring(struct bf_ringer *ringer, uint16_t value);
@@ -42,6 +40,7 @@ struct bf_driver {
 	uint16_t queue_size;
 	uint64_t features;
 	bool started;
+	bool stagger_doorbells;
 
 	/* Shared memory: rings first, then what bf_driver_alloc() hands out. */
 	int memfd;
@@ -52,5 +51,8 @@ struct bf_driver {
 
 /* Where the shared memory lies for the device. Not 0, so that a null address is never valid. */
 #define BF_DRIVER_GPA 0x100000ull
+
+/* belfry/driver.h, "Where a doorbell is rung". */
+#define BF_DRIVER_DOORBELL_STRIDE 64u
 
 #endif

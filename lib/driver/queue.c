@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <time.h>
 
 #include "../base/check.h"
 #include "../base/fd.h"
@@ -84,21 +85,40 @@ int bf_driver_broken(const struct bf_driver *drv, unsigned queue)
 	return drv->queues[queue].ring.broken;
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* False: @timeout_ms is over. A call is only a hint that something is finished. */
+static bool sleep_until_called(struct bf_driver_queue *q, int timeout_ms)
+{
+	struct pollfd pfd = { .fd = q->call_fd, .events = POLLIN };
+
+	if (poll(&pfd, 1, timeout_ms) <= 0)
+		return false;
+	bf_eventfd_drain(q->call_fd);
+	q->counters.wakeups++;
+	return true;
+}
+
 int bf_driver_wait(struct bf_driver *drv, unsigned queue, int timeout_ms)
 {
 	struct bf_driver_queue *q = &drv->queues[queue];
-	struct pollfd pfd = { .fd = q->call_fd, .events = POLLIN };
-	int ready = 0;
+	int64_t end = timeout_ms < 0 ? 0 : now_ms() + timeout_ms;
+	bool ready;
 
 	if (q->ring.broken)
 		return -EPIPE;
 	/* Asking for calls comes before looking once more, or a completion in between is slept over. */
-	if (bf_driver_ring_want_calls(&q->ring, true)) {
-		ready = 1;
-	} else if (poll(&pfd, 1, timeout_ms) > 0) {
-		bf_eventfd_drain(q->call_fd);
-		q->counters.wakeups++;
-		ready = 1;
+	while (!(ready = bf_driver_ring_want_calls(&q->ring, true))) {
+		int64_t left = end - now_ms();
+
+		if (!sleep_until_called(q, timeout_ms < 0 ? -1 : left > 0 ? (int)left : 0))
+			break;
 	}
 	bf_driver_ring_want_calls(&q->ring, false);
 	return ready;

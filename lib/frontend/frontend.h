@@ -23,6 +23,7 @@
 
 struct bf_doorbell {
 	void *page;       /* one mapped host page, laid over the queue's notify slot; NULL: none */
+	bool memory;      /* of a file, not of a device: it is software that looks at it */
 	char reason[160]; /* why there is none; "" while there is one */
 	uint64_t nr_mapped, nr_withdrawn, nr_refused, nr_kicks;
 };
@@ -165,6 +166,8 @@ void bf_fe_doorbell_reason(struct bf_frontend *fe, unsigned queue, const char *r
 /* No-op if there is none. @why is kept. */
 void bf_fe_doorbell_withdraw(struct bf_frontend *fe, unsigned queue, const char *why);
 /* VRING_HOST_NOTIFIER_MSG; its size has been checked, nothing else. Non-zero refuses. */
+/* For the library's own driver, also inside doorbell_map: is @queue's page memory that is polled? */
+bool bf_fe_doorbell_is_memory(const struct bf_frontend *fe, unsigned queue);
 int bf_fe_doorbell_request(struct bf_frontend *fe, struct bf_msg *msg);
 /* The kick that is the library's own. */
 void bf_fe_kick(struct bf_frontend *fe, unsigned queue);

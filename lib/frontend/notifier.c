@@ -165,6 +165,18 @@ static int check_file(struct bf_frontend *fe, unsigned queue, int fd, uint64_t o
 	return check_memory_file(fe, queue, fd, offset);
 }
 
+static bool is_memory(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+bool bf_fe_doorbell_is_memory(const struct bf_frontend *fe, unsigned queue)
+{
+	return fe->vrings[queue].doorbell.memory;
+}
+
 /* Map and have it laid over the notify slot; nothing is left behind on failure. */
 static int lay(struct bf_frontend *fe, unsigned queue, int fd, uint64_t offset)
 {
@@ -175,6 +187,7 @@ static int lay(struct bf_frontend *fe, unsigned queue, int fd, uint64_t offset)
 	if (page == MAP_FAILED)
 		return refuse(fe, queue, -errno, "the page cannot be mapped: %s", strerror(errno));
 	bf_fe_doorbell_withdraw(fe, queue, "replaced by the back end");
+	doorbell->memory = is_memory(fd);
 	ret = fe->ops.doorbell_map(fe->opaque, queue, page);
 	if (ret) {
 		munmap(page, page_size());

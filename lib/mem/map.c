@@ -46,6 +46,8 @@ static struct bf_memory *allocate(unsigned nr)
 	map->nr = nr;
 	map->by_uva = map->by_gpa + nr;
 	map->mappings = (void *)(map->by_uva + nr);
+	map->gpa_space = (struct bf_space){ map->by_gpa, nr };
+	map->uva_space = (struct bf_space){ map->by_uva, nr };
 	return map;
 }
 
@@ -62,8 +64,10 @@ static int assemble(struct bf_mapping *const *mappings, unsigned nr, struct bf_m
 	for (unsigned i = 0; i < nr; i++) {
 		const struct bf_memory_region *region = &made->mappings[i]->region;
 
-		made->by_gpa[i] = (struct bf_span){ region->gpa, region->size, region->hva };
-		made->by_uva[i] = (struct bf_span){ region->uva, region->size, region->hva };
+		made->by_gpa[i] = (struct bf_span){ region->gpa, region->size, region->hva,
+						    region->gpa, BF_PERM_READ | BF_PERM_WRITE };
+		made->by_uva[i] = (struct bf_span){ region->uva, region->size, region->hva,
+						    region->gpa, BF_PERM_READ | BF_PERM_WRITE };
 	}
 	qsort(made->by_uva, nr, sizeof(*made->by_uva), compare_start);
 

@@ -14,25 +14,27 @@
 
 #include <belfry/memory.h>
 
+#include "guard.h"
+#include "space.h"
+
 /* One region as it is mapped: region.hva lies inside [base, base + len). */
 struct bf_mapping {
 	unsigned refs; /* atomic */
 	struct bf_memory_region region;
 	void *base;
 	size_t len;
-};
-
-/* What a lookup touches, and nothing else. */
-struct bf_span {
-	uint64_t start;
-	uint64_t size;
-	uint8_t *hva;
+	struct bf_guarded guarded;
+	bool cut; /* atomic: a page of it was gone (guard.h) */
 };
 
 struct bf_memory {
 	unsigned refs; /* atomic */
 	unsigned nr;
+	unsigned cuts_seen; /* atomic: bf_guard_cuts when none of them was ours */
+	bool cut;           /* atomic: one of them was */
 	struct bf_mapping **mappings; /* [nr], by gpa; each holds a count */
+	struct bf_space gpa_space;    /* guest-physical addresses: what by_gpa says */
+	struct bf_space uva_space;    /* user addresses, by_uva */
 	struct bf_span *by_uva;       /* [nr] */
 	struct bf_span by_gpa[];      /* [nr]; then by_uva and mappings, in the same allocation */
 };
@@ -60,7 +62,7 @@ int bf_memory_without(const struct bf_memory *map, uint64_t gpa, uint64_t uva, u
 
 /*
  * The guest-physical address of a range given in user addresses. -EFAULT when it is not wholly inside
- * one region. Not for hot code: it looks at each region.
+ * one region.
  */
 int bf_memory_uva_to_gpa(const struct bf_memory *map, uint64_t uva, uint64_t len, uint64_t *gpa);
 

@@ -87,6 +87,7 @@ int bf_mapping_new(const struct bf_memory_region *region, struct bf_mapping **ma
 	made->region = *region;
 	made->region.hva = (uint8_t *)made->base + lead;
 	made->region.fd = -1;
+	bf_guard_add(&made->guarded, made->base, made->len, (size_t)align, &made->cut);
 	*mapping = made;
 	return 0;
 }
@@ -102,6 +103,7 @@ void bf_mapping_unref(struct bf_mapping *mapping)
 	/* Release what this context did with the memory; acquire what the others did, to unmap. */
 	if (!mapping || __atomic_sub_fetch(&mapping->refs, 1, __ATOMIC_ACQ_REL))
 		return;
+	bf_guard_remove(&mapping->guarded);
 	munmap(mapping->base, mapping->len);
 	bf_fd_close(&mapping->region.fd);
 	free(mapping);

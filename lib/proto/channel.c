@@ -48,8 +48,10 @@ int bf_channel_init(struct bf_channel *channel, int fd, enum bf_channel_kind kin
 	channel->out_tail = &channel->out_head;
 	channel->pending_tail = &channel->pending_head;
 	bf_msg_init(&channel->in, 0, 0);
-	if (ret < 0)
+	if (ret < 0) {
 		bf_fd_close(&channel->fd);
+		bf_report_error(report, ret, "cannot use the socket: %s", strerror(-ret));
+	}
 	return ret;
 }
 
@@ -142,7 +144,7 @@ static int keep(struct bf_channel *channel, const struct bf_msg *msg, size_t sen
 				       channel->out_bytes);
 	out = calloc(1, sizeof(*out) + len);
 	if (!out)
-		return -ENOMEM;
+		return bf_report_error(channel->report, -ENOMEM, "out of memory");
 	memcpy(out->bytes, &msg->hdr, sizeof(msg->hdr));
 	memcpy(out->bytes + sizeof(msg->hdr), msg->payload.bytes, msg->hdr.size);
 	out->len = len;
@@ -152,7 +154,9 @@ static int keep(struct bf_channel *channel, const struct bf_msg *msg, size_t sen
 
 		if (fd < 0) {
 			out_free(out);
-			return fd;
+			return bf_report_error(channel->report, fd,
+					       "cannot keep a descriptor until the peer reads: %s",
+					       strerror(-fd));
 		}
 		out->fds[out->nr_fds++] = fd;
 	}
@@ -265,8 +269,11 @@ static ssize_t receive_some(struct bf_channel *channel, void *to, size_t len)
 	do
 		got = recvmsg(channel->fd, &hdr, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	while (got < 0 && errno == EINTR);
-	if (got < 0)
+	if (got < 0 && (errno == EAGAIN || errno == ECONNRESET))
 		return -errno;
+	if (got < 0)
+		return bf_report_error(channel->report, -errno, "cannot receive from the peer: %s",
+				       strerror(errno));
 	if (adopt_fds(&channel->in, &hdr) < 0)
 		return bf_report_error(channel->report, -EPROTO,
 				       "%s: more than %u file descriptors in one message",
@@ -359,7 +366,7 @@ int bf_channel_ask(struct bf_channel *channel, struct bf_msg *msg, bf_reply_fn *
 	if (bf_reply_expected(channel->kind, &msg->hdr, channel->agreed)) {
 		pending = calloc(1, sizeof(*pending));
 		if (!pending)
-			return -ENOMEM;
+			return bf_report_error(channel->report, -ENOMEM, "out of memory");
 		*pending = (struct bf_pending){
 			.request = msg->hdr.request,
 			.acknowledgement = desc->reply_rule == BF_REPLY_ACK,

@@ -172,7 +172,7 @@ static bool gate_open(const struct bf_msg_desc *desc, const struct bf_agreed *ag
 		return bf_has(protocol, BF_PROTOCOL_F_MTU) &&
 		       bf_has(agreed->features, VIRTIO_NET_F_MTU);
 	case BF_GATE_DEVICE:
-		return false;
+		return agreed->gpu;
 	}
 	return false;
 }

@@ -107,6 +107,7 @@ struct bf_msg_desc {
 struct bf_agreed {
 	bool protocol_offered;      /* bit 30 in what the back end offers */
 	bool protocol_acknowledged; /* bit 30 in SET_FEATURES */
+	bool gpu;                   /* the device is one that takes GPU_SET_SOCKET */
 	uint64_t features;          /* acknowledged virtio features */
 	uint64_t protocol_features;
 };

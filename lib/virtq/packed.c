@@ -6,7 +6,7 @@
  * in ring order, at next_avail; we give buffers back in the order of their completion, at next_used,
  * each in one descriptor that stands for as many as the buffer took, so that both sides know where
  * the next one will be. How many that are we remember ourselves (request.c): the ring is not asked
- * again.
+ * again. Requests of one descriptor go "the short way", as in split.c.
  *
  * "Whose descriptor is it?" All descriptors from published_used on until next_avail are ours, however
  * they are flagged; the driver has not seen them used. That makes at most one turn: next_avail is
@@ -17,7 +17,7 @@
  * (2.8.2), so the used descriptors behind it may be written in any order. Only the first one's flags
  * are held back until publish(): a request in several buffers is never seen in part (2.8.9).
  */
-#include "virtq.h"
+#include "request.h"
 
 #include <errno.h>
 
@@ -38,6 +38,15 @@ static bool has_work(const struct bf_virtq *vq)
 	return !!(flags & BF_PACKED_AVAIL) == wrap && !!(flags & BF_PACKED_USED) != wrap;
 }
 
+/* "Kick me for the descriptor at next_avail." */
+static void tell_event(struct bf_virtq *vq)
+{
+	vq->told_event = vq->next_avail;
+	bf_store16(&vq->device_event->position, vq->next_avail);
+	if (__builtin_expect(!!vq->dirty, 0))
+		bf_dirty_used(vq, 0, sizeof(*vq->device_event));
+}
+
 /*
  * The next descriptor is not available. When the driver is to kick us for a certain descriptor, make
  * it this one: "notify me" holds for one only, so it has to follow us while notifications are on.
@@ -47,8 +56,7 @@ static bool look_again(struct bf_virtq *vq)
 {
 	if (!vq->event_idx || !vq->kicks_wanted || vq->told_event == vq->next_avail)
 		return false;
-	vq->told_event = vq->next_avail;
-	bf_store16(&vq->device_event->position, vq->next_avail);
+	tell_event(vq);
 	bf_barrier(); /* partner: the driver's, between its flags and reading our event area */
 	return has_work(vq);
 }
@@ -60,7 +68,7 @@ static struct bf_element decode(const struct bf_packed_desc *raw)
 }
 
 /* 2.8.7: all entries in order; of their flags only "writable" is valid, the rest is ignored. */
-static int follow_table(struct bf_walk *walk, const struct bf_element *indirect)
+int bf_packed_follow_table(struct bf_walk *walk, const struct bf_element *indirect)
 {
 	struct bf_table table;
 	int ret = bf_table_open(walk->vq, indirect, &table);
@@ -76,6 +84,12 @@ static int follow_table(struct bf_walk *walk, const struct bf_element *indirect)
 	return ret;
 }
 
+/* How many descriptors the driver can have made available, from next_avail on: file comment. */
+static unsigned room(const struct bf_virtq *vq)
+{
+	return vq->size - bf_packed_distance(vq->published_used, vq->next_avail, vq->size);
+}
+
 /*
  * Read the chain at next_avail. How many descriptors it has, or the error that broke the ring. @id is
  * from the last one (2.8.6), and not checked.
@@ -86,7 +100,7 @@ static int follow_table(struct bf_walk *walk, const struct bf_element *indirect)
 static int follow(struct bf_walk *walk, uint16_t *id)
 {
 	struct bf_virtq *vq = walk->vq;
-	unsigned left = vq->size - bf_packed_distance(vq->published_used, vq->next_avail, vq->size);
+	unsigned left = room(vq);
 	uint16_t position = vq->next_avail;
 	int ret;
 
@@ -107,7 +121,7 @@ static int follow(struct bf_walk *walk, uint16_t *id)
 			if (nr > 1)
 				return bf_virtq_break(vq, -EBADMSG,
 						      "indirect descriptor inside a chain");
-			ret = follow_table(walk, &element);
+			ret = bf_packed_follow_table(walk, &element);
 			return ret ? ret : 1;
 		}
 		ret = bf_walk_add(walk, &element);
@@ -122,41 +136,205 @@ static int follow(struct bf_walk *walk, uint16_t *id)
 			      vq->size);
 }
 
-static int pop(struct bf_virtq *vq, struct bf_chain *chain)
+/* The short way. How many, of at most @nr, with as many in @iov. */
+static unsigned pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr,
+			  struct iovec *iov)
+{
+	const struct bf_span span = bf_virtq_span(vq);
+	const struct bf_packed_desc *ring = vq->ring;
+	uint32_t *in_flight = vq->in_flight;
+	unsigned i, size = vq->size, idx = bf_packed_idx(vq->next_avail);
+	unsigned wrap = vq->next_avail & BF_PACKED_WRAP, left = room(vq);
+	unsigned expected = wrap ? BF_PACKED_AVAIL : BF_PACKED_USED;
+	bool in_order = vq->in_order;
+
+	if (nr > left)
+		nr = left;
+	for (i = 0; i < nr; i++) {
+		const struct bf_packed_desc *desc = &ring[idx];
+		/* Acquire: as in has_work(). */
+		unsigned flags = bf_load16_acquire(&desc->flags);
+		uint64_t address, rest;
+		uint16_t id;
+
+		if ((flags & (BF_PACKED_AVAIL | BF_PACKED_USED | VRING_DESC_F_NEXT |
+			      VRING_DESC_F_INDIRECT)) != expected)
+			break;
+		address = bf_load64(&desc->addr);
+		rest = bf_load64((const bf_le64 *)(const void *)&desc->len);
+		id = (uint16_t)(rest >> 32);
+		if (__builtin_expect(id >= size || in_flight[id], 0))
+			break;
+		if (!bf_plain_chain(&span, address, (uint32_t)rest, flags, id, &chains[i], &iov[i]))
+			break;
+		in_flight[id] = 1;
+		if (__builtin_expect(in_order, 0))
+			bf_order_add(vq, id, chains[i].nr_in);
+		if (++idx == size) {
+			idx = 0;
+			wrap ^= BF_PACKED_WRAP;
+			expected ^= BF_PACKED_AVAIL | BF_PACKED_USED;
+		}
+	}
+	vq->next_avail = (uint16_t)(idx | wrap);
+	vq->nr_in_flight += i;
+	return i;
+}
+
+/* One request, whatever it is: 1, 0 there is none, or the error that broke the ring. */
+static int pop_chain(struct bf_virtq *vq, struct bf_chain *chain)
 {
 	struct bf_walk walk;
 	uint16_t id = 0;
 	int nr, ret;
 
-	if (!has_work(vq) && !look_again(vq))
-		return 0;
 	bf_walk_begin(&walk, vq, chain);
 	nr = follow(&walk, &id);
 	if (nr < 0)
-		return nr;
+		return nr == -EAGAIN ? 0 : nr;
 	ret = bf_virtq_take(vq, id, (unsigned)nr);
 	if (ret < 0)
 		return ret;
 	bf_walk_end(&walk, id, chain);
+	chain->nr_iov = walk.nr_iov;
+	bf_virtq_taken(vq, chain, vq->next_avail, (unsigned)nr);
 	vq->next_avail = bf_packed_advance(vq->next_avail, (unsigned)nr, vq->size);
 	return 1;
 }
 
-static void push(struct bf_virtq *vq, uint16_t id, uint32_t len, unsigned entries)
+static int pop(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iovec *iov,
+	       unsigned nr_iov)
+{
+	bool shortly = !bf_virtq_recorded(vq);
+	unsigned taken = 0, used = 0;
+
+	for (;;) {
+		unsigned plain = nr - taken < nr_iov - used ? nr - taken : nr_iov - used;
+		int ret;
+
+		plain = shortly ? pop_plain(vq, chains + taken, plain, iov + used) : 0;
+		taken += plain;
+		used += plain;
+		if (taken == nr || (taken && (used == nr_iov || !has_work(vq))))
+			return (int)taken;
+		if (!taken && !has_work(vq) && !look_again(vq))
+			return 0;
+		chains[taken].iov = iov + used;
+		chains[taken].nr_iov = nr_iov - used;
+		vq->iov_rest = used;
+		ret = pop_chain(vq, &chains[taken]);
+		if (ret <= 0)
+			return taken ? (int)taken : ret;
+		used += chains[taken].nr_iov;
+		if (++taken == nr)
+			return (int)taken;
+	}
+}
+
+static void unpop(struct bf_virtq *vq, unsigned entries)
+{
+	unsigned idx = bf_packed_idx(vq->next_avail), wrap = vq->next_avail & BF_PACKED_WRAP;
+
+	if (idx < entries) {
+		idx += vq->size;
+		wrap ^= BF_PACKED_WRAP;
+	}
+	vq->next_avail = (uint16_t)((idx - entries) | wrap);
+}
+
+/* 2.8.3: flags of a used descriptor; one of them says that the length counts. */
+static unsigned used_flags(unsigned wrap, uint32_t len)
+{
+	return (wrap ? BF_PACKED_AVAIL | BF_PACKED_USED : 0u) | (len ? VRING_DESC_F_WRITE : 0u);
+}
+
+static void store_used(struct bf_packed_desc *desc, const struct bf_done *done, unsigned wrap)
+{
+	uint64_t flags = used_flags(wrap, done->len);
+
+	bf_store64((bf_le64 *)(void *)&desc->len,
+		   done->len | (uint64_t)done->head << 32 | flags << 48);
+}
+
+/* A used descriptor at next_used. @entries: to the next one. */
+static void fill_used(struct bf_virtq *vq, const struct bf_done *done, unsigned entries)
 {
 	struct bf_packed_desc *desc = &vq->ring[bf_packed_idx(vq->next_used)];
-	uint16_t flags = bf_packed_wrap(vq->next_used) ? BF_PACKED_AVAIL | BF_PACKED_USED : 0;
+	unsigned wrap = vq->next_used & BF_PACKED_WRAP;
 
-	/* 2.8.3: in a used descriptor the flag says that the length counts. */
-	if (len)
-		flags |= VRING_DESC_F_WRITE;
-	desc->id = bf_to_le16(id);
-	desc->len = bf_to_le32(len);
-	if (vq->next_used == vq->published_used)
-		vq->first_flags = flags;
-	else
-		bf_store16(&desc->flags, flags);
+	if (vq->next_used == vq->published_used) {
+		desc->id = bf_to_le16(done->head);
+		desc->len = bf_to_le32(done->len);
+		vq->first_flags = (uint16_t)used_flags(wrap, done->len);
+	} else {
+		store_used(desc, done, wrap);
+	}
 	vq->next_used = bf_packed_advance(vq->next_used, entries, vq->size);
+}
+
+/*
+ * 2.8.8: one descriptor, for the last of several, stands where the first one's would; the others count as
+ * written in full, which is right of those that have nothing to write.
+ */
+static unsigned push_in_order(struct bf_virtq *vq, const struct bf_done *done, unsigned nr)
+{
+	unsigned old = 0, entries = 0;
+
+	for (unsigned i = 0; i < nr; i++) {
+		uint32_t taken = bf_virtq_give(vq->in_flight, vq->size, done[i].head);
+
+		old += !!(taken & BF_TAKEN_OLD);
+		bf_order_remove(vq, done[i].head);
+		entries += taken & BF_TAKEN_ENTRIES;
+		if (!(taken & BF_TAKEN_WRITABLE) && i + 1 < nr)
+			continue;
+		fill_used(vq, &done[i], entries);
+		entries = 0;
+	}
+	return old;
+}
+
+static unsigned push_any_order(struct bf_virtq *vq, const struct bf_done *done, unsigned nr)
+{
+	uint32_t *in_flight = vq->in_flight;
+	unsigned idx, wrap, size = vq->size;
+	uint32_t taken = bf_virtq_give(in_flight, size, done->head);
+	unsigned old = taken >> 16;
+
+	/* The first one may be the one whose flags are held back; none behind it is. */
+	fill_used(vq, done, taken & BF_TAKEN_ENTRIES);
+	idx = bf_packed_idx(vq->next_used);
+	wrap = vq->next_used & BF_PACKED_WRAP;
+	for (unsigned i = 1; i < nr; i++) {
+		taken = bf_virtq_give(in_flight, size, done[i].head);
+		old += taken >> 16;
+		store_used(&vq->ring[idx], &done[i], wrap);
+		idx += taken & BF_TAKEN_ENTRIES;
+		if (idx >= size) {
+			idx -= size;
+			wrap ^= BF_PACKED_WRAP;
+		}
+	}
+	vq->next_used = (uint16_t)(idx | wrap);
+	return old;
+}
+
+static void push(struct bf_virtq *vq, const struct bf_done *done, unsigned nr)
+{
+	unsigned old = vq->in_order ? push_in_order(vq, done, nr) : push_any_order(vq, done, nr);
+
+	bf_virtq_gone(vq, nr, old);
+}
+
+/* Descriptors from @from on until @to were written, some of them. */
+static void log_ring(struct bf_virtq *vq, uint16_t from, uint16_t to)
+{
+	unsigned first = bf_packed_idx(from), nr = bf_packed_distance(from, to, vq->size);
+	unsigned until_end = nr < vq->size - first ? nr : vq->size - first;
+	uint64_t entry = sizeof(struct bf_packed_desc);
+
+	bf_dirty_ring(vq, first * entry, until_end * entry);
+	bf_dirty_ring(vq, 0, (nr - until_end) * entry);
 }
 
 static void publish(struct bf_virtq *vq)
@@ -166,6 +344,8 @@ static void publish(struct bf_virtq *vq)
 	 * behind loading the flags (2.8.22).
 	 */
 	bf_store16_release(&vq->ring[bf_packed_idx(vq->published_used)].flags, vq->first_flags);
+	if (__builtin_expect(!!vq->dirty, 0))
+		log_ring(vq, vq->published_used, vq->next_used);
 }
 
 static bool wants_call(const struct bf_virtq *vq, uint16_t before)
@@ -193,17 +373,18 @@ static void ask_for_kicks(struct bf_virtq *vq, bool on)
 	if (on)
 		flags = vq->event_idx ? VRING_PACKED_EVENT_FLAG_DESC
 				      : VRING_PACKED_EVENT_FLAG_ENABLE;
-	if (on && vq->event_idx) {
-		vq->told_event = vq->next_avail;
-		bf_store16(&vq->device_event->position, vq->next_avail);
-	}
+	if (on && vq->event_idx)
+		tell_event(vq);
 	/* Release: position before flags. Partner: the driver reads both, in one piece or the flags
 	 * first. */
 	bf_store16_release(&vq->device_event->flags, flags);
+	if (__builtin_expect(!!vq->dirty, 0))
+		bf_dirty_used(vq, 0, sizeof(*vq->device_event));
 }
 
 const struct bf_virtq_format bf_packed_format = {
 	.pop = pop,
+	.unpop = unpop,
 	.push = push,
 	.publish = publish,
 	.wants_call = wants_call,

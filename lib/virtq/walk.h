@@ -27,9 +27,16 @@ struct bf_walk {
 	bool writing; /* a writable element was seen */
 };
 
-/* @chain lends its iov; the rest of it is written by bf_walk_end(), if the walk comes that far. */
+/*
+ * @chain lends its iov; the rest of it is written by bf_walk_end(), if the walk comes that far. A walk that
+ * does not is dropped by the beginning of the next one.
+ */
 void bf_walk_begin(struct bf_walk *walk, struct bf_virtq *vq, const struct bf_chain *chain);
-/* 0, or the error that broke the ring. */
+/*
+ * 0; -EAGAIN: not now, and nothing is wrong (an address that is not in the IOTLB yet, no room to
+ * remember what is to be logged, or iov_rest): the walk is dropped, and pop says that there is none;
+ * or the error that broke the ring.
+ */
 int bf_walk_add(struct bf_walk *walk, const struct bf_element *element);
 void bf_walk_end(const struct bf_walk *walk, uint16_t head, struct bf_chain *chain);
 
@@ -41,9 +48,14 @@ struct bf_table {
 
 #define BF_TABLE_ENTRY 16u /* bytes of a descriptor, in both formats */
 
-/* The indirect table that @element refers to: 0, or the error that broke the ring. */
+/* The indirect table that @element refers to: as bf_walk_add(). */
 int bf_table_open(struct bf_virtq *vq, const struct bf_element *element, struct bf_table *table);
 /* Copy descriptor @i, below table->nr, out to @raw: BF_TABLE_ENTRY bytes. */
 void bf_table_read(const struct bf_table *table, unsigned i, void *raw);
+
+/* split.c, for requests that are given again: add what hangs on @head, below size. As bf_walk_add(). */
+int bf_split_follow(struct bf_walk *walk, unsigned head);
+/* packed.c, likewise: the table that @indirect refers to. */
+int bf_packed_follow_table(struct bf_walk *walk, const struct bf_element *indirect);
 
 #endif

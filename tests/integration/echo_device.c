@@ -205,6 +205,7 @@ static int make_backend(struct echo *echo)
 		.max_queue_size = 1024,
 		.config_size = 16,
 		.features = bf_bit(VIRTIO_F_VERSION_1) | bf_bit(VIRTIO_RING_F_INDIRECT_DESC) |
+			    bf_bit(VIRTIO_F_RING_PACKED) | bf_bit(VIRTIO_F_IN_ORDER) |
 			    bf_bit(VIRTIO_RING_F_EVENT_IDX),
 		.protocol_features = bf_backend_supported_protocol_features() &
 				     ~echo->config->not_protocol_features,

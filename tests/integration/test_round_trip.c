@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Library against library, two processes: 100,000 requests over one queue and over eight, with and
- * without indirect descriptors and the event index, by eventfd and by doorbell, with the queues
+ * without indirect descriptors and the event index, split and packed and in order, by eventfd and by
+ * doorbell, with the queues
  * stopped and started under way. And what is left when one side goes.
  */
 #include "../unit/support.h"
 
+#include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <signal.h>
 
@@ -17,7 +19,7 @@
 
 struct mode {
 	unsigned nr_queues;
-	bool indirect, event_idx, doorbell;
+	bool indirect, event_idx, doorbell, packed, in_order;
 };
 
 struct fixture {
@@ -80,8 +82,11 @@ static void round_trips(void **state)
 		.suppress = !mode->doorbell,
 	};
 	const struct bf_driver_config driver = {
-		.queue_size = 64,
-		.features = (mode->indirect ? bf_bit(VIRTIO_RING_F_INDIRECT_DESC) : 0) |
+		/* A packed ring need not have a power of two. */
+		.queue_size = mode->packed ? 60 : 64,
+		.features = (mode->packed ? bf_bit(VIRTIO_F_RING_PACKED) : 0) |
+			    (mode->in_order ? bf_bit(VIRTIO_F_IN_ORDER) : 0) |
+			    (mode->indirect ? bf_bit(VIRTIO_RING_F_INDIRECT_DESC) : 0) |
 			    (mode->event_idx ? bf_bit(VIRTIO_RING_F_EVENT_IDX) : 0),
 	};
 	struct echo_worker workers[8] = { 0 };
@@ -92,6 +97,7 @@ static void round_trips(void **state)
 	meet(&device, driver);
 	assert_int_equal(bf_has(bf_driver_features(f.drv), VIRTIO_RING_F_EVENT_IDX),
 			 mode->event_idx);
+	assert_int_equal(bf_has(bf_driver_features(f.drv), VIRTIO_F_RING_PACKED), mode->packed);
 	for (unsigned i = 0; i < mode->nr_queues; i++) {
 		workers[i] = (struct echo_worker){
 			.drv = f.drv,
@@ -181,20 +187,31 @@ static void the_driver_leaves(void **state)
 
 int main(void)
 {
-	static struct mode modes[16];
-	static char names[16][64];
-	struct CMUnitTest tests[19];
+	static struct mode modes[21] = {
+		[16] = { .nr_queues = 1, .packed = true },
+		[17] = { .nr_queues = 2, .packed = true, .event_idx = true },
+		[18] = { .nr_queues = 1, .packed = true, .indirect = true, .doorbell = true },
+		[19] = { .nr_queues = 1, .packed = true, .event_idx = true, .in_order = true },
+		[20] = { .nr_queues = 1, .indirect = true, .event_idx = true, .in_order = true },
+	};
+	static char names[21][64];
+	struct CMUnitTest tests[24];
 
-	for (unsigned i = 0; i < 16; i++) {
-		modes[i] = (struct mode){ i & 8 ? 8 : 1, i & 1, i & 2, i & 4 };
-		snprintf(names[i], sizeof(names[i]), "%u queues%s%s, %s", modes[i].nr_queues,
+	for (unsigned i = 0; i < 21; i++) {
+		if (i < 16)
+			modes[i] = (struct mode){ .nr_queues = i & 8 ? 8 : 1,
+						  .indirect = i & 1,
+						  .event_idx = i & 2,
+						  .doorbell = i & 4 };
+		snprintf(names[i], sizeof(names[i]), "%u queues%s%s%s%s, %s", modes[i].nr_queues,
+			 modes[i].packed ? ", packed" : "", modes[i].in_order ? ", in order" : "",
 			 modes[i].indirect ? ", indirect" : "",
 			 modes[i].event_idx ? ", event index" : "",
 			 modes[i].doorbell ? "doorbell" : "eventfd");
 		tests[i] = (struct CMUnitTest){ names[i], round_trips, set_up, NULL, &modes[i] };
 	}
-	tests[16] = (struct CMUnitTest)cmocka_unit_test_setup(a_driver_without_doorbells, set_up);
-	tests[17] = (struct CMUnitTest)cmocka_unit_test_setup(the_device_dies, set_up);
-	tests[18] = (struct CMUnitTest)cmocka_unit_test_setup(the_driver_leaves, set_up);
+	tests[21] = (struct CMUnitTest)cmocka_unit_test_setup(a_driver_without_doorbells, set_up);
+	tests[22] = (struct CMUnitTest)cmocka_unit_test_setup(the_device_dies, set_up);
+	tests[23] = (struct CMUnitTest)cmocka_unit_test_setup(the_driver_leaves, set_up);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

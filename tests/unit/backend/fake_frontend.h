@@ -22,6 +22,14 @@
 #define CONFIG_SIZE 60
 #define NEED_REPLY  9u /* flags: version 1 and need_reply */
 #define ACK_BIT     bf_bit(BF_VHOST_USER_F_PROTOCOL_FEATURES)
+#define LOG_BIT     bf_bit(BF_VHOST_F_LOG_ALL)
+
+/* What the fake device's operations allow of what is offered by default. */
+#define OFFERED                                                                       \
+	(bf_backend_supported_protocol_features() &                                   \
+	 ~(bf_bit(BF_PROTOCOL_F_RARP) | bf_bit(BF_PROTOCOL_F_MTU) |                   \
+	   bf_bit(BF_PROTOCOL_F_CRYPTO_SESSION) | bf_bit(BF_PROTOCOL_F_SHARED_OBJECT) | \
+	   bf_bit(BF_PROTOCOL_F_DEVICE_STATE)))
 
 struct peer {
 	struct bf_backend *be;
@@ -146,9 +154,9 @@ static inline void peer_connect(struct peer *peer)
 	peer->fd = pair[1];
 }
 
-static inline void peer_init(struct peer *peer, uint64_t protocol_features)
+static inline struct bf_backend_config peer_config(struct peer *peer)
 {
-	const struct bf_backend_config config = {
+	return (struct bf_backend_config){
 		.ops = &fake_ops,
 		.opaque = peer,
 		.name = "test",
@@ -156,15 +164,25 @@ static inline void peer_init(struct peer *peer, uint64_t protocol_features)
 		.max_queue_size = 1024,
 		.config_size = CONFIG_SIZE,
 		.features = FEATURES,
-		.protocol_features = protocol_features,
 	};
+}
 
+static inline void peer_init_as(struct peer *peer, const struct bf_backend_config *config)
+{
 	memset(peer, 0, sizeof(*peer));
 	peer->back = peer->publish_fd = -1;
 	for (unsigned i = 0; i < CONFIG_SIZE; i++)
 		peer->config[i] = (uint8_t)i;
-	assert_int_equal(bf_backend_new(&config, &peer->be), 0);
+	assert_int_equal(bf_backend_new(config, &peer->be), 0);
 	peer_connect(peer);
+}
+
+static inline void peer_init(struct peer *peer, uint64_t protocol_features)
+{
+	struct bf_backend_config config = peer_config(peer);
+
+	config.protocol_features = protocol_features;
+	peer_init_as(peer, &config);
 }
 
 static inline void peer_done(struct peer *peer)
@@ -308,7 +326,7 @@ static inline int get_base(struct peer *peer, uint32_t queue)
 /* Features and protocol features as an ordinary front end agrees to them. */
 static inline void agree(struct peer *peer)
 {
-	assert_int_equal(get_u64(peer, BF_FE_GET_FEATURES), FEATURES | ACK_BIT);
+	assert_int_equal(get_u64(peer, BF_FE_GET_FEATURES), FEATURES | ACK_BIT | LOG_BIT);
 	say_u64(peer, BF_FE_SET_PROTOCOL_FEATURES, get_u64(peer, BF_FE_GET_PROTOCOL_FEATURES));
 	say_u64(peer, BF_FE_SET_FEATURES, FEATURES | ACK_BIT);
 	assert_int_equal(bf_backend_features(peer->be), FEATURES);

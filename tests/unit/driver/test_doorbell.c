@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "base/fence.h"
 #include "driver/driver.h"
 
 #define ROUNDS 5000
@@ -30,9 +31,9 @@ static void *ring(void *opaque)
 	return NULL;
 }
 
-static void swap_under_a_ringing_thread(bool fence)
+static void swap_under_a_ringing_thread(void)
 {
-	struct thread t = { .ringer.fence = fence };
+	struct thread t = { 0 };
 	uint16_t page = 0;
 	pthread_t thread;
 
@@ -81,14 +82,18 @@ static void waits_for_a_thread_inside(void **state)
 static void with_membarrier(void **state)
 {
 	(void)state;
-	assert_true(bf_ringer_register());
-	swap_under_a_ringing_thread(false);
+	bf_fence_register();
+	swap_under_a_ringing_thread();
 }
 
 static void with_fences(void **state)
 {
+	bool before = bf_fence_both;
+
 	(void)state;
-	swap_under_a_ringing_thread(true);
+	bf_fence_both = true;
+	swap_under_a_ringing_thread();
+	bf_fence_both = before;
 }
 
 static void stores_the_value(void **state)

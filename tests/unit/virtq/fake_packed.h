@@ -101,12 +101,15 @@ static inline bool is_used(const struct fake_packed *p, struct place place)
 static inline bool tell(const struct fake_packed *p, const struct event *event, struct place place,
 			unsigned nr, bool event_idx)
 {
-	if ((event->flags & 3) == DISABLE)
+	uint16_t flags = __atomic_load_n(&event->flags, __ATOMIC_ACQUIRE) & 3;
+	uint16_t position = __atomic_load_n(&event->position, __ATOMIC_RELAXED);
+
+	if (flags == DISABLE)
 		return false;
-	if ((event->flags & 3) != DESC || !event_idx)
+	if (flags != DESC || !event_idx)
 		return true;
 	for (; nr; nr--, step(p, &place))
-		if (event->position == encode(place))
+		if (position == encode(place))
 			return true;
 	return false;
 }

@@ -21,12 +21,15 @@ static struct fixture *make(bool event_idx, bool indirect)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct bf_driver_layout layout;
+	uint64_t features;
 
-	bf_driver_ring_layout(SIZE, &layout);
+	bf_driver_ring_layout(SIZE, false, &layout);
 	assert_int_equal(layout.size % 4096, 0);
 	f->memory = aligned_alloc(4096, layout.size);
 	memset(f->memory, 0, layout.size);
-	assert_int_equal(bf_driver_ring_init(&f->ring, SIZE, f->memory, GPA, event_idx, indirect), 0);
+	features = (event_idx ? 1ull << VIRTIO_RING_F_EVENT_IDX : 0) |
+		   (indirect ? 1ull << VIRTIO_RING_F_INDIRECT_DESC : 0);
+	assert_int_equal(bf_driver_ring_init(&f->ring, SIZE, f->memory, GPA, features), 0);
 	return f;
 }
 

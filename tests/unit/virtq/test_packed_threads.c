@@ -327,12 +327,13 @@ static void drive(struct pair *pair)
 
 		while (send_one(pair, &driver))
 			busy = true;
-		pair->p.driver->flags = DISABLE;
+		__atomic_store_n(&pair->p.driver->flags, DISABLE, __ATOMIC_RELAXED);
 		while (get_one(pair, &driver))
 			busy = true;
 		if (busy)
 			continue;
-		pair->p.driver->position = encode(driver.seen);
+		__atomic_store_n(&pair->p.driver->position, encode(driver.seen),
+				 __ATOMIC_RELAXED);
 		__atomic_store_n(&pair->p.driver->flags, pair->event_idx ? DESC : ENABLE,
 				 __ATOMIC_RELEASE);
 		full_barrier(); /* partner: in bf_virtq_notify() */

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A request between pop and push: what is remembered of it, and where its life is told to those who keep
+ * a record (in-flight region, dirty log).
+ *
+ * Queue context, hot. bf_virtq.in_flight has a word for each name that a request can have: how many
+ * entries of the ring it takes, in the lowest 16 bits, and the flags below. The records cost a ring that
+ * has none one branch for a batch, or for a chain.
+ */
+#ifndef VIRTQ_REQUEST_H
+#define VIRTQ_REQUEST_H
+
+#include <assert.h>
+
+#include "dirty.h"
+#include "inflight.h"
+#include "virtq.h"
+
+#define BF_TAKEN_ENTRIES  0xffffu
+#define BF_TAKEN_OLD      (1u << 16) /* taken before the last bf_virtq_mark_old() */
+#define BF_TAKEN_WRITABLE (1u << 17) /* has a piece to write; set with in_order only */
+
+/* Does anybody keep a record? Then nothing goes the short way. */
+static inline bool bf_virtq_recorded(const struct bf_virtq *vq)
+{
+	return __builtin_expect(vq->inflight || vq->dirty, 0);
+}
+
+/* The span that a plain request may lie in; nothing if the hint is stale. */
+static inline struct bf_span bf_virtq_span(const struct bf_virtq *vq)
+{
+	return vq->hint < vq->space.nr ? vq->space.spans[vq->hint] : (struct bf_span){ 0 };
+}
+
+_Static_assert(BF_PERM_READ == 1 && BF_PERM_WRITE == 2, "bf_plain_chain() shifts them");
+
+/*
+ * A request of one piece that lies wholly in @span: fill in @chain and @piece, or return false, and it
+ * has to go through a walk. @flags are a descriptor's, without NEXT and INDIRECT.
+ */
+static inline __attribute__((always_inline)) bool bf_plain_chain(const struct bf_span *span,
+								 uint64_t address, uint32_t len,
+								 unsigned flags, uint16_t head,
+								 struct bf_chain *chain,
+								 struct iovec *piece)
+{
+	uint64_t offset = address - span->start; /* huge when it is before the span */
+	unsigned writable = (flags / VRING_DESC_F_WRITE) & 1;
+
+	/* len - 1 is huge when there is none. */
+	if (__builtin_expect(offset >= span->size, 0) ||
+	    __builtin_expect((uint64_t)len - 1 >= span->size - offset, 0) ||
+	    __builtin_expect(!((span->perm >> writable) & 1), 0))
+		return false;
+	piece->iov_base = span->hva + offset;
+	piece->iov_len = len;
+	chain->iov = piece;
+	chain->nr_iov = 1;
+	chain->head = head;
+	/* A queue's requests go one way, mostly: a branch, not arithmetic. */
+	if (writable) {
+		chain->nr_out = 0;
+		chain->nr_in = 1;
+		chain->out_len = 0;
+		chain->in_len = len;
+	} else {
+		chain->nr_out = 1;
+		chain->nr_in = 0;
+		chain->out_len = len;
+		chain->in_len = 0;
+	}
+	return true;
+}
+
+static inline void bf_order_add(struct bf_virtq *vq, uint16_t head, bool writable)
+{
+	vq->order[vq->order_in] = head;
+	if (++vq->order_in == vq->size)
+		vq->order_in = 0;
+	if (writable)
+		vq->in_flight[head] |= BF_TAKEN_WRITABLE;
+}
+
+/* The order of pushes is the device's promise when the driver was told of it. */
+static inline void bf_order_remove(struct bf_virtq *vq, uint16_t head)
+{
+	assert(vq->order[vq->order_out] == head);
+	if (++vq->order_out == vq->size)
+		vq->order_out = 0;
+	(void)head;
+}
+
+/* @chain was taken from @entries at @position: tell the records. Chains that came by a walk. */
+static inline void bf_virtq_taken(struct bf_virtq *vq, const struct bf_chain *chain,
+				  uint16_t position, unsigned entries)
+{
+	if (vq->in_order)
+		bf_order_add(vq, chain->head, chain->nr_in);
+	if (__builtin_expect(!!vq->inflight, 0))
+		bf_inflight_taken(vq, chain->head, position, entries);
+	if (__builtin_expect(!!vq->dirty, 0))
+		bf_dirty_taken(vq, chain->head);
+}
+
+/* Not in flight any more. Its entries and flags; the caller counts (bf_virtq_gone()). */
+static inline uint32_t bf_virtq_give(uint32_t *in_flight, unsigned size, uint16_t head)
+{
+	uint32_t taken;
+
+	/* The device's promise, not the driver's: @head came from pop. */
+	assert(head < size);
+	taken = in_flight[head];
+	assert(taken);
+	in_flight[head] = 0;
+	(void)size;
+	return taken;
+}
+
+/* Of @nr requests that are gone @old were old. */
+static inline void bf_virtq_gone(struct bf_virtq *vq, unsigned nr, unsigned old)
+{
+	vq->nr_in_flight -= nr;
+	if (__builtin_expect(!old, 1))
+		return;
+	/* Release: the device has done with their pieces. Partner: bf_virtq_drained(). */
+	__atomic_store_n(&vq->nr_old, vq->nr_old - old, __ATOMIC_RELEASE);
+	if (!vq->nr_old)
+		bf_virtq_post(vq, BF_POST_DRAINED);
+}
+
+#endif

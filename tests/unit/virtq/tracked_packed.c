@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* lib/virtq/inflight_packed.c, to be killed: see kill.h. */
+#include "kill.h"
+
+#include "lib/virtq/inflight_packed.c"
