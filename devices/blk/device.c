@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The disk. Control context throughout: owns the back end, the queues and the doorbell pages, and
- * hands a virtqueue to its queue thread in vring_start until vring_stop. Touches no ring and no
- * guest memory itself.
+ * The disk. Control context throughout: owns the back end, the queues, their workers and the doorbell
+ * pages, and hands a virtqueue to a worker in vring_start until vring_stop. Touches no ring and no guest
+ * memory itself.
  */
 #include <endian.h>
 #include <errno.h>
@@ -13,10 +13,17 @@
 #include <string.h>
 
 #include "device.h"
-#include "devices/common/doorbell.h"
 #include "devices/common/log.h"
+#include "devices/common/publish.h"
 #include "devices/common/stats.h"
+#include "devices/common/worker.h"
 #include "queue.h"
+
+/* Not in the headers of every supported system. */
+#define F_NOTIFICATION_DATA 38
+#ifndef VIRTIO_F_RING_RESET
+#define VIRTIO_F_RING_RESET 40
+#endif
 
 /*
  * Front ends ask for the length of their own, perhaps newer, structure. Fields whose feature is not
@@ -29,18 +36,20 @@ struct blk_device {
 	struct blk_disk disk;
 	struct blk_queue_env env;
 	uint8_t config[CONFIG_SIZE];
-	bool doorbells;
-	bool no_doorbells_said; /* once per connection */
-	bool refusal_said;
-	struct doorbell_pages pages;
+	enum worker_mode notify;
+	struct publisher publisher;
 	unsigned nr_ended; /* connections */
+	unsigned nr_threads;
+	struct worker **workers; /* [nr_threads], made when the first queue needs it */
 	unsigned nr_queues;
 	struct blk_queue *queues[]; /* [nr_queues] */
 };
 
 static uint64_t offered_features(const struct blk_device_config *config)
 {
-	uint64_t features = bf_bit(VIRTIO_F_VERSION_1) | bf_bit(VIRTIO_RING_F_INDIRECT_DESC) |
+	uint64_t features = bf_bit(VIRTIO_F_VERSION_1) | bf_bit(VIRTIO_F_ACCESS_PLATFORM) |
+			    bf_bit(VIRTIO_F_RING_PACKED) | bf_bit(VIRTIO_F_RING_RESET) |
+			    bf_bit(F_NOTIFICATION_DATA) | bf_bit(VIRTIO_RING_F_INDIRECT_DESC) |
 			    bf_bit(VIRTIO_RING_F_EVENT_IDX) | bf_bit(VIRTIO_BLK_F_SEG_MAX) |
 			    bf_bit(VIRTIO_BLK_F_BLK_SIZE) | bf_bit(VIRTIO_BLK_F_TOPOLOGY) |
 			    bf_bit(VIRTIO_BLK_F_FLUSH) | bf_bit(VIRTIO_BLK_F_MQ);
@@ -96,55 +105,33 @@ static int set_features(void *opaque, uint64_t features)
 	return 0;
 }
 
-/* The word for @queue to watch, or NULL if there is none. */
-static uint32_t *doorbell_for(struct blk_device *device, unsigned queue)
+/* Who serves @queue. 0 or negative errno, and then it is said. */
+static int worker_for(struct blk_device *device, unsigned queue, struct worker **worker)
 {
-	uint32_t *word;
-	int ret;
+	unsigned idx = queue % device->nr_threads;
+	int ret = 0;
 
-	if (!device->doorbells)
-		return NULL;
-	if (!doorbell_pages_exist(&device->pages)) {
-		ret = doorbell_pages_init(&device->pages, device->nr_queues);
-		if (ret) {
-			log_warn("no doorbell pages: %s; queues are served by eventfd",
-				 strerror(-ret));
-			return NULL;
-		}
-	}
-	word = doorbell_word(&device->pages, queue);
-	doorbell_reset(word);
-	return word;
-}
-
-static void publish(struct blk_device *device, unsigned queue)
-{
-	int ret = bf_backend_publish_doorbell(device->be, queue, device->pages.fd,
-					      doorbell_offset(&device->pages, queue));
-
-	if (!ret)
-		return;
-	blk_queue_set_doorbell(device->queues[queue], DOORBELL_REFUSED);
-	if (ret == -EOPNOTSUPP && !device->no_doorbells_said) {
-		log_warn("front end does not know doorbell pages (HOST_NOTIFIER was not agreed): "
-			 "all queues served by eventfd");
-		device->no_doorbells_said = true;
-	} else if (ret != -EOPNOTSUPP) {
-		log_warn("queue %u: doorbell page not offered: %s; served by eventfd", queue,
-			 strerror(-ret));
-	}
+	if (!device->workers[idx])
+		ret = worker_new(device->notify, "queue", idx, &device->workers[idx]);
+	if (ret)
+		log_error("queue %u: no thread to serve it: %s", queue, strerror(-ret));
+	*worker = device->workers[idx];
+	return ret;
 }
 
 static int vring_start(void *opaque, unsigned queue, struct bf_virtq *vq)
 {
 	struct blk_device *device = opaque;
-	uint32_t *word = doorbell_for(device, queue);
-	int ret = blk_queue_start(device->queues[queue], vq, word);
+	uint32_t *word = publisher_word(&device->publisher, queue);
+	struct worker *worker;
+	int ret = worker_for(device, queue, &worker);
 
-	if (!ret && word)
-		publish(device, queue);
-	else if (!ret && device->doorbells)
-		blk_queue_set_doorbell(device->queues[queue], DOORBELL_REFUSED);
+	if (!ret)
+		ret = blk_queue_start(device->queues[queue], worker, vq, word);
+	if (!ret)
+		blk_queue_set_doorbell(
+			device->queues[queue],
+			publisher_offer(&device->publisher, device->be, queue, word));
 	return ret;
 }
 
@@ -159,16 +146,9 @@ static void doorbell_answered(void *opaque, unsigned queue, bool published, int 
 {
 	struct blk_device *device = opaque;
 
-	if (!published)
-		return;
-	blk_queue_set_doorbell(device->queues[queue], result ? DOORBELL_REFUSED : DOORBELL_MAPPED);
-	if (!result) {
-		log_info("queue %u: doorbell page mapped", queue);
-		return;
-	}
-	log_warn("queue %u: front end refused the doorbell page%s: served by eventfd", queue,
-		 device->refusal_said ? "" : " (QEMU: page-per-vq=on is needed)");
-	device->refusal_said = true;
+	if (published)
+		blk_queue_set_doorbell(device->queues[queue],
+				       publisher_answered(&device->publisher, queue, result));
 }
 
 static void disconnected(void *opaque, int error)
@@ -176,10 +156,7 @@ static void disconnected(void *opaque, int error)
 	struct blk_device *device = opaque;
 
 	(void)error; /* the main loop says it */
-	/* The old front end may still hold the pages, see doorbell.c. */
-	doorbell_pages_done(&device->pages);
-	device->no_doorbells_said = false;
-	device->refusal_said = false;
+	publisher_disconnected(&device->publisher);
 	device->nr_ended++;
 }
 
@@ -208,18 +185,27 @@ static int make_backend(struct blk_device *device, const struct blk_device_confi
 	return bf_backend_new(&backend_config, &device->be);
 }
 
-int blk_device_new(const struct blk_device_config *config, struct blk_device **device)
+static struct blk_device *allocate(const struct blk_device_config *config)
 {
 	struct blk_device *dev;
-	int ret = 0;
 
 	dev = calloc(1, sizeof(*dev) + config->nr_queues * sizeof(dev->queues[0]));
-	if (!dev) {
-		log_error("out of memory");
-		return -ENOMEM;
+	if (!dev)
+		return NULL;
+	dev->nr_threads =
+		config->nr_threads < config->nr_queues ? config->nr_threads : config->nr_queues;
+	dev->workers = calloc(dev->nr_threads, sizeof(*dev->workers));
+	if (!dev->workers) {
+		free(dev);
+		return NULL;
 	}
-	dev->pages = (struct doorbell_pages)DOORBELL_PAGES_NONE;
-	dev->doorbells = config->doorbells;
+	publisher_init(&dev->publisher, config->nr_queues, config->notify == WORKER_DOORBELL);
+	return dev;
+}
+
+static void describe(struct blk_device *dev, const struct blk_device_config *config)
+{
+	dev->notify = config->notify;
 	dev->disk.nr_sectors = config->image->nr_sectors;
 	dev->disk.read_only = config->image->read_only;
 	memcpy(dev->disk.serial, config->serial, strnlen(config->serial, BLK_ID_SIZE));
@@ -227,6 +213,18 @@ int blk_device_new(const struct blk_device_config *config, struct blk_device **d
 					   .image_fd = config->image->fd,
 					   .io_kind = config->io_kind };
 	fill_config(dev, config);
+}
+
+int blk_device_new(const struct blk_device_config *config, struct blk_device **device)
+{
+	struct blk_device *dev = allocate(config);
+	int ret = 0;
+
+	if (!dev) {
+		log_error("out of memory");
+		return -ENOMEM;
+	}
+	describe(dev, config);
 	while (!ret && dev->nr_queues < config->nr_queues) {
 		ret = blk_queue_new(&dev->env, dev->nr_queues, &dev->queues[dev->nr_queues]);
 		dev->nr_queues += !ret;
@@ -249,9 +247,12 @@ void blk_device_free(struct blk_device *device)
 	if (!device)
 		return;
 	bf_backend_free(device->be);
+	for (i = 0; i < device->nr_threads; i++)
+		worker_free(device->workers[i]);
+	free(device->workers);
 	for (i = 0; i < device->nr_queues; i++)
 		blk_queue_free(device->queues[i]);
-	doorbell_pages_done(&device->pages);
+	publisher_done(&device->publisher);
 	free(device);
 }
 

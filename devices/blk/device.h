@@ -12,6 +12,7 @@
 
 #include <belfry/backend.h>
 
+#include "devices/common/worker.h"
 #include "image.h"
 #include "io.h"
 
@@ -21,8 +22,9 @@ struct blk_device_config {
 	const struct blk_image *image; /* borrowed for the life of the device */
 	const char *serial;            /* up to 20 bytes are used */
 	unsigned nr_queues;
-	uint16_t queue_size; /* the most that is accepted */
-	bool doorbells;      /* offer a page per queue, and poll it */
+	unsigned nr_threads;     /* at least 1; more than queues are not made */
+	uint16_t queue_size;     /* the most that is accepted */
+	enum worker_mode notify; /* DOORBELL: offer a page per queue, and poll it */
 	enum blk_io_kind io_kind;
 };
 

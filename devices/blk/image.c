@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -17,6 +18,8 @@
 
 /* More than a page is the file system's wish for read-ahead, not what it can write at once. */
 #define MAX_PHYSICAL_SIZE 4096u
+
+#define LOCK_PATIENCE_MS 1000
 
 static const char *kind_of(mode_t mode)
 {
@@ -64,21 +67,35 @@ static int open_file(const char *path, bool read_only)
 	return fd;
 }
 
+/*
+ * The kernel closes the files of an io_uring some time after the process has ended: whoever is restarted
+ * at once finds the image locked by its predecessor, and waits a little.
+ */
+static int take_lock(int fd, struct flock *range)
+{
+	for (int left_ms = LOCK_PATIENCE_MS; fcntl(fd, F_OFD_SETLK, range); left_ms -= 10) {
+		if (errno != EAGAIN && errno != EACCES)
+			return -errno;
+		if (left_ms <= 0)
+			return -EBUSY;
+		poll(NULL, 0, 10);
+	}
+	return 0;
+}
+
 /* Two writers ruin a file system. One writer alone, or any number of readers. */
 static int lock(int fd, const char *path, bool read_only)
 {
 	struct flock range = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+	int ret = take_lock(fd, &range);
 
-	if (!fcntl(fd, F_OFD_SETLK, &range))
-		return 0;
-	if (errno == EAGAIN || errno == EACCES) {
+	if (ret == -EBUSY)
 		log_error("%s: the image is in use by another program%s", path,
 			  read_only ? " that writes to it; stop that one first"
 				    : "; stop that one first, or use --read-only on both sides");
-		return -EBUSY;
-	}
-	log_warn("%s: cannot be locked against a second writer: %s", path, strerror(errno));
-	return 0;
+	else if (ret)
+		log_warn("%s: cannot be locked against a second writer: %s", path, strerror(-ret));
+	return ret == -EBUSY ? ret : 0;
 }
 
 static int file_geometry(struct blk_image *image, uint64_t *size)
@@ -157,6 +174,20 @@ int blk_image_open(struct blk_image *image, const char *path, bool read_only)
 		return ret;
 	}
 	*image = opened;
+	return 0;
+}
+
+int blk_image_null(struct blk_image *image, uint64_t size, bool read_only)
+{
+	if (!size || size % BLK_SECTOR_SIZE) {
+		log_error("--null: expected a size that is a multiple of %u bytes, found %" PRIu64,
+			  BLK_SECTOR_SIZE, size);
+		return -EINVAL;
+	}
+	*image = (struct blk_image){ .fd = -1,
+				     .read_only = read_only,
+				     .nr_sectors = size / BLK_SECTOR_SIZE,
+				     .physical_size = BLK_SECTOR_SIZE };
 	return 0;
 }
 

@@ -12,7 +12,7 @@
 #define BLK_SECTOR_SIZE 512u
 
 struct blk_image {
-	int fd;
+	int fd; /* -1: there is no file */
 	bool read_only;
 	uint64_t nr_sectors;
 	uint32_t physical_size; /* bytes that the storage below works in; at least a sector */
@@ -26,6 +26,8 @@ struct blk_image {
 
 /* 0 or negative errno, and then it is said why. */
 int blk_image_open(struct blk_image *image, const char *path, bool read_only);
+/* None: a disk of @size bytes that keeps nothing. 0, or -EINVAL and it is said why. */
+int blk_image_null(struct blk_image *image, uint64_t size, bool read_only);
 /* Of opened or NONE; leaves NONE. */
 void blk_image_close(struct blk_image *image);
 

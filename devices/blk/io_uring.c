@@ -16,6 +16,7 @@
 struct uring {
 	struct blk_io io;
 	struct io_uring ring;
+	bool registered; /* the file is number 0 of the ring's own: a count less for each request */
 };
 
 static struct uring *from_io(struct blk_io *io)
@@ -44,6 +45,8 @@ static int uring_open(struct blk_io **io, int file_fd, unsigned depth)
 		free(uring);
 		return ret;
 	}
+	/* Where it may not be (memory limits of old kernels) the descriptor itself does. */
+	uring->registered = !io_uring_register_files(&uring->ring, &file_fd, 1);
 	uring->io.ops = &blk_io_uring_ops;
 	uring->io.file_fd = file_fd;
 	uring->io.poll_fd = uring->ring.ring_fd;
@@ -59,22 +62,43 @@ static void uring_close(struct blk_io *io)
 	free(uring);
 }
 
+/* One piece, as most requests have, needs no array: the kernel need not copy it. */
+static void prepare_read(struct io_uring_sqe *sqe, int fd, const struct blk_io_req *req)
+{
+	if (req->nr_iov == 1)
+		io_uring_prep_read(sqe, fd, req->iov->iov_base, req->left, req->offset);
+	else
+		io_uring_prep_readv(sqe, fd, req->iov, req->nr_iov, req->offset);
+}
+
+static void prepare_write(struct io_uring_sqe *sqe, int fd, const struct blk_io_req *req)
+{
+	if (req->nr_iov == 1)
+		io_uring_prep_write(sqe, fd, req->iov->iov_base, req->left, req->offset);
+	else
+		io_uring_prep_writev(sqe, fd, req->iov, req->nr_iov, req->offset);
+	sqe->rw_flags = req->durable ? RWF_DSYNC : 0;
+}
+
 static void uring_add(struct blk_io *io, struct blk_io_req *req)
 {
+	struct uring *uring = from_io(io);
 	/* Never NULL: a request has one entry at a time, and there is one for each. */
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&from_io(io)->ring);
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+	int fd = uring->registered ? 0 : io->file_fd;
 
 	switch (req->op) {
 	case BLK_OP_READ:
-		io_uring_prep_readv(sqe, io->file_fd, req->iov, req->nr_iov, req->offset);
+		prepare_read(sqe, fd, req);
 		break;
 	case BLK_OP_WRITE:
-		io_uring_prep_writev2(sqe, io->file_fd, req->iov, req->nr_iov, req->offset,
-				      req->durable ? RWF_DSYNC : 0);
+		prepare_write(sqe, fd, req);
 		break;
 	default:
-		io_uring_prep_fsync(sqe, io->file_fd, IORING_FSYNC_DATASYNC);
+		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
 	}
+	if (uring->registered)
+		sqe->flags |= IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, req);
 }
 

@@ -13,19 +13,26 @@
 #include "image.h"
 
 #define MIN_QUEUE_SIZE 4
-#define MAX_QUEUE_SIZE 1024
+#define MAX_QUEUE_SIZE 32768
 
 struct blk_options {
 	const char *blk_file;
+	uint64_t null_size; /* 0: there is a file */
 	const char *serial;
 	bool read_only;
 	int num_queues;
+	int num_threads; /* 0: one for each queue */
 	int queue_size;
-	int notify; /* 0 eventfd, 1 doorbell */
+	int notify; /* enum worker_mode */
 	int io;     /* enum blk_io_kind */
 };
 
-static const char *const notify_words[] = { "eventfd", "doorbell", NULL };
+static const char *const notify_words[] = {
+	[WORKER_EVENTFD] = "eventfd",
+	[WORKER_DOORBELL] = "doorbell",
+	[WORKER_POLL] = "poll",
+	NULL,
+};
 static const char *const io_words[] = { "auto", "uring", "threads", NULL };
 
 static bool parse(int argc, char *argv[], struct program_options *common, struct blk_options *opt,
@@ -37,7 +44,12 @@ static bool parse(int argc, char *argv[], struct program_options *common, struct
 		  .kind = OPTION_TEXT,
 		  .value = &opt->blk_file,
 		  .arg = "PATH",
-		  .help = "raw image file or block device (required)" },
+		  .help = "raw image file or block device" },
+		{ .name = "null",
+		  .kind = OPTION_SIZE,
+		  .value = &opt->null_size,
+		  .arg = "SIZE",
+		  .help = "no file: a disk of this size that keeps nothing, for measuring" },
 		{ .name = "read-only",
 		  .kind = OPTION_FLAG,
 		  .value = &opt->read_only,
@@ -53,7 +65,14 @@ static bool parse(int argc, char *argv[], struct program_options *common, struct
 		  .arg = "N",
 		  .min = 1,
 		  .max = BF_MAX_QUEUES,
-		  .help = "queues, each with a thread of its own (1)" },
+		  .help = "queues (1)" },
+		{ .name = "num-threads",
+		  .kind = OPTION_NUMBER,
+		  .value = &opt->num_threads,
+		  .arg = "N",
+		  .min = 1,
+		  .max = BF_MAX_QUEUES,
+		  .help = "threads that share the queues (one for each queue)" },
 		{ .name = "queue-size",
 		  .kind = OPTION_NUMBER,
 		  .value = &opt->queue_size,
@@ -67,7 +86,7 @@ static bool parse(int argc, char *argv[], struct program_options *common, struct
 		  .arg = "HOW",
 		  .choices = notify_words,
 		  .help = "eventfd: sleep until kicked (default); doorbell: give the guest a page "
-			  "per queue and poll it" },
+			  "per queue and poll it; poll: watch the rings" },
 		{ .name = "io",
 		  .kind = OPTION_CHOICE,
 		  .value = &opt->io,
@@ -81,7 +100,8 @@ static bool parse(int argc, char *argv[], struct program_options *common, struct
 	};
 	const struct option_table table = {
 		.program = "belfry-blk",
-		.usage = "{--socket-path=PATH [--client] | --fd=FDNUM} --blk-file=PATH [OPTION]...",
+		.usage = "{--socket-path=PATH [--client] | --fd=FDNUM} {--blk-file=PATH | "
+			 "--null=SIZE} [OPTION]...",
 		.summary = "Serve a raw disk image to a virtual machine over vhost-user.",
 		.capabilities =
 			"{\"type\": \"block\", \"features\": [\"read-only\", \"blk-file\"]}",
@@ -95,8 +115,10 @@ static bool parse(int argc, char *argv[], struct program_options *common, struct
 
 static int check(struct blk_options *opt)
 {
-	if (!opt->blk_file) {
-		log_error("expected --blk-file=PATH with the disk image, found none");
+	if (!opt->blk_file == !opt->null_size) {
+		log_error("expected --blk-file=PATH with the disk image, or --null=SIZE for none; "
+			  "found %s",
+			  opt->blk_file ? "both" : "neither");
 		return OPTIONS_EXIT_USAGE;
 	}
 	if (opt->queue_size & (opt->queue_size - 1)) {
@@ -109,9 +131,10 @@ static int check(struct blk_options *opt)
 		return OPTIONS_EXIT_USAGE;
 	}
 	if (!opt->serial) {
-		const char *slash = strrchr(opt->blk_file, '/');
+		const char *path = opt->blk_file ? opt->blk_file : "null";
+		const char *slash = strrchr(path, '/');
 
-		opt->serial = slash ? slash + 1 : opt->blk_file;
+		opt->serial = slash ? slash + 1 : path;
 	}
 	return 0;
 }
@@ -141,14 +164,17 @@ static int serve(const struct program_options *common, const struct blk_options 
 		.serial = opt->serial,
 		.nr_queues = (unsigned)opt->num_queues,
 		.queue_size = (uint16_t)opt->queue_size,
-		.doorbells = opt->notify == 1,
+		.nr_threads = (unsigned)(opt->num_threads ? opt->num_threads : opt->num_queues),
+		.notify = (enum worker_mode)opt->notify,
 		.io_kind = (enum blk_io_kind)opt->io,
 	};
 	struct blk_device *device;
 	struct program program;
 	int status;
 
-	if (check_engine(config.io_kind, image->fd) || blk_device_new(&config, &device))
+	if (image->fd >= 0 && check_engine(config.io_kind, image->fd))
+		return EXIT_FAILURE;
+	if (blk_device_new(&config, &device))
 		return EXIT_FAILURE;
 	program = (struct program){ .opt = common,
 				    .be = blk_device_backend(device),
@@ -158,6 +184,13 @@ static int serve(const struct program_options *common, const struct blk_options 
 	status = program_run(&program);
 	blk_device_free(device);
 	return status;
+}
+
+static int open_image(const struct blk_options *opt, struct blk_image *image)
+{
+	if (opt->null_size)
+		return blk_image_null(image, opt->null_size, opt->read_only);
+	return blk_image_open(image, opt->blk_file, opt->read_only);
 }
 
 int main(int argc, char *argv[])
@@ -175,7 +208,7 @@ int main(int argc, char *argv[])
 		status = check(&opt);
 	if (status)
 		return status;
-	if (blk_image_open(&image, opt.blk_file, opt.read_only))
+	if (open_image(&opt, &image))
 		return EXIT_FAILURE;
 	status = serve(&common, &opt, &image);
 	blk_image_close(&image);

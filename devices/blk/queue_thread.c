@@ -1,68 +1,65 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The queue thread. It alone touches the ring, the request slots and the I/O engine between start
- * and stop; control only sets `stop` and `doorbell`, and reads counters. No lock, no allocation,
- * and no system call but I/O, kick and call.
+ * The work on a queue: chains become requests, requests go to the I/O engine or are answered, what the
+ * engine has finished goes back. On the worker, which alone touches the ring, the slots and the engine
+ * between start and stop; control only reads counters. No lock, no allocation, and no system call but I/O
+ * and call, of which there is one a batch.
  *
- * Sleeping. The thread asks for kicks, looks at the ring and at the engine once more, and then
- * polls: kick eventfd, engine, and an eventfd of control's. Both orders of "driver publishes, then
- * looks whether we want kicks" and "we want kicks, then look at the ring" end with one of us seeing
- * the other; the barriers are in bf_virtq_want_kicks() and in the driver.
- *
- * Spinning. With a doorbell page mapped, the thread watches the page instead, and looks at the ring
- * only when it was rung, like hardware. It never asks the driver to be silent: with event index the
- * driver rings only when the index we published is passed, so wanting kicks is renewed each time
- * the ring was found empty, with one more look at the ring for what came in between. The kick
- * eventfd is drained all the same, now and then: the front end may take the page away without
- * asking, and kicks come there from then on.
- *
- * A ring that the driver broke is left alone until the next start; the thread then waits for that.
+ * When to do it is the worker's business (devices/common/worker_thread.c).
  */
-#include <errno.h>
 #include <linux/virtio_blk.h>
+#include <poll.h>
 #include <sched.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "devices/common/doorbell.h"
 #include "devices/common/log.h"
 #include "queue_thread.h"
 
-/* Requests between two looks at completions, so that neither side starves. */
-#define BATCH 64
-
-/* Written here only; control may read it at any moment. */
-static void count(uint64_t *counter)
+static struct blk_queue *from_worker(struct worker_queue *wq)
 {
-	__atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+	return (struct blk_queue *)wq;
 }
 
-static bool spinning(const struct blk_queue *q)
+static void push_done(struct blk_queue *q)
 {
-	/* Without a kick eventfd the protocol asks for polling of the ring. */
-	return !q->broken &&
-	       (q->fds[FD_KICK].fd < 0 ||
-		atomic_load_explicit(&q->doorbell, memory_order_acquire) == DOORBELL_MAPPED);
+	if (q->nr_done)
+		bf_virtq_push_batch(q->wq.vq, q->done, q->nr_done);
+	q->nr_done = 0;
 }
 
-static bool stopping(const struct blk_queue *q)
+static void give(struct blk_queue *q, uint16_t head, uint32_t len)
 {
-	return atomic_load_explicit(&q->stop, memory_order_acquire);
+	q->done[q->nr_done++] = (struct bf_done){ .head = head, .len = len };
+	if (q->nr_done == BATCH)
+		push_done(q);
 }
 
-static void answer(struct blk_queue *q, struct slot *slot, uint8_t status)
+/* A chain that cannot even be answered: given back with nothing written. */
+static void return_bad(struct blk_queue *q, const struct bf_chain *chain)
 {
-	uint32_t read_len = slot->req.op == BLK_OP_READ ? slot->io.done : 0;
+	uint64_t *errors = &q->wq.counters->errors;
 
-	bf_virtq_push(q->vq, slot->head, blk_request_answer(&slot->req, status, read_len));
+	__atomic_store_n(errors, *errors + 1, __ATOMIC_RELAXED);
+	if (!q->bad_said)
+		log_warn("queue %u: a request without room for header or status "
+			 "(%llu bytes to read, %llu to write); more of them are only counted",
+			 q->idx, (unsigned long long)chain->out_len,
+			 (unsigned long long)chain->in_len);
+	q->bad_said = true;
+	give(q, chain->head, 0);
 }
 
-static void start_io(struct blk_queue *q, struct slot *slot)
+static void answer(struct blk_queue *q, uint16_t head, const struct blk_request *req,
+		   uint8_t status, uint32_t read_len)
+{
+	give(q, head, blk_request_answer(req, status, read_len));
+}
+
+static void start_io(struct blk_queue *q, struct slot *slot, struct iovec *pieces)
 {
 	slot->io = (struct blk_io_req){
 		.op = slot->req.op,
 		.durable = q->durable,
-		.iov = slot->pieces,
+		.iov = pieces,
 		.nr_iov = slot->req.nr_iov,
 		.offset = slot->req.offset,
 		.left = slot->req.len,
@@ -71,61 +68,45 @@ static void start_io(struct blk_queue *q, struct slot *slot)
 	q->in_flight++;
 }
 
-/* A chain that cannot even be answered: given back with nothing written. */
-static void return_bad(struct blk_queue *q, const struct bf_chain *chain)
-{
-	count(&q->counters->errors);
-	if (!q->bad_said)
-		log_warn("queue %u: a request without room for header or status "
-			 "(%llu bytes to read, %llu to write); more of them are only counted",
-			 q->idx, (unsigned long long)chain->out_len,
-			 (unsigned long long)chain->in_len);
-	q->bad_said = true;
-	bf_virtq_push(q->vq, chain->head, 0);
-}
-
 static void begin(struct blk_queue *q, const struct bf_chain *chain)
 {
 	struct slot *slot = &q->slots[chain->head];
+	/* The pieces of its data cannot be more than those of the chain. */
+	bool near = chain->nr_out + chain->nr_in <= SLOT_NEAR_PIECES + 1;
+	struct iovec *pieces = near ? slot->near : q->far[chain->head].iov;
 
 	slot->head = chain->head;
-	if (blk_request_parse(q->env->disk, chain, slot->pieces, SLOT_PIECES, &slot->req))
+	if (blk_request_parse(q->env->disk, chain, pieces, near ? SLOT_NEAR_PIECES : SLOT_PIECES,
+			      &slot->req))
 		return_bad(q, chain);
 	else if (slot->req.op == BLK_OP_NONE)
-		answer(q, slot, slot->req.status);
+		answer(q, chain->head, &slot->req, slot->req.status, 0);
 	else
-		start_io(q, slot);
+		start_io(q, slot, pieces);
+}
+
+/* The next batch into chains. How many; a broken ring has none. */
+static unsigned pop(struct blk_queue *q)
+{
+	int nr;
+
+	if (q->wq.broken)
+		return 0;
+	nr = bf_virtq_pop_batch(q->wq.vq, q->chains, BATCH, q->chain_pieces, CHAIN_PIECES);
+	return nr > 0 ? (unsigned)nr : 0;
 }
 
 /* Start new requests. Returns how many. */
 static unsigned take(struct blk_queue *q)
 {
-	struct bf_chain chain;
-	const char *reason;
-	unsigned nr;
-	int ret = 0;
+	unsigned nr = pop(q), i;
 
-	if (q->broken)
-		return 0;
-	for (nr = 0; nr < BATCH; nr++) {
-		chain.iov = q->chain_pieces;
-		chain.nr_iov = CHAIN_PIECES;
-		ret = bf_virtq_pop(q->vq, &chain);
-		if (ret <= 0)
-			break;
-		begin(q, &chain);
-	}
-	if (ret < 0) {
-		q->broken = true;
-		bf_virtq_broken(q->vq, &reason);
-		log_warn(
-			"queue %u: the driver broke the ring: %s; it is served again after a reset",
-			q->idx, reason ? reason : strerror(-ret));
-	}
+	for (i = 0; i < nr; i++)
+		begin(q, &q->chains[i]);
 	return nr;
 }
 
-/* Give back what the engine has finished. Returns how many. */
+/* Take what the engine has finished. Returns how many. */
 static unsigned give_back(struct blk_queue *q)
 {
 	struct blk_io_req *io = blk_io_reap(q->io);
@@ -133,8 +114,10 @@ static unsigned give_back(struct blk_queue *q)
 
 	while (io) {
 		struct blk_io_req *next = io->next;
+		struct slot *slot = (struct slot *)io;
 
-		answer(q, (struct slot *)io, io->result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+		answer(q, slot->head, &slot->req, io->result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK,
+		       io->op == BLK_OP_READ ? io->done : 0);
 		q->in_flight--;
 		nr++;
 		io = next;
@@ -142,25 +125,18 @@ static unsigned give_back(struct blk_queue *q)
 	return nr;
 }
 
-/* New requests, if there may be any. Once the ring is empty, the driver must ring for the next. */
-static unsigned look(struct blk_queue *q)
+static void notify(struct blk_queue *q)
 {
-	unsigned nr;
-
-	if (!q->notified)
-		return 0;
-	nr = take(q);
-	if (q->spins && nr < BATCH)
-		q->notified = !q->broken && bf_virtq_want_kicks(q->vq, true);
-	return nr;
+	push_done(q);
+	worker_notify(&q->wq);
 }
 
-/* One round. False: there was nothing to do. */
-static bool serve(struct blk_queue *q)
+static bool serve(struct worker_queue *wq)
 {
+	struct blk_queue *q = from_worker(wq);
 	unsigned nr = give_back(q);
 
-	nr += look(q);
+	nr += take(q);
 	if (!blk_io_submit(q->io)) {
 		sched_yield();
 		nr++; /* not idle: to be tried again */
@@ -168,107 +144,45 @@ static bool serve(struct blk_queue *q)
 	/* What was cached is finished by now, and goes out with the same notification. */
 	nr += give_back(q);
 	if (nr)
-		bf_virtq_notify(q->vq);
+		notify(q);
+	wq->source_quiet = !q->in_flight;
 	return nr > 0;
 }
 
-void blk_queue_drain_wake(struct blk_queue *q)
+static bool arm(struct worker_queue *wq)
 {
-	uint64_t count;
-
-	if (read(q->wake_fd, &count, sizeof(count)) < 0)
-		return; /* nothing there */
+	return blk_io_arm(from_worker(wq)->io);
 }
 
-/* A kick "eventfd" that the peer has made useless must not keep the thread busy. */
-static void check_kick_fd(struct blk_queue *q)
+static bool ready(struct worker_queue *wq)
 {
-	if (!(q->fds[FD_KICK].revents & (POLLERR | POLLHUP | POLLNVAL)))
-		return;
-	log_warn("queue %u: the kick descriptor is dead; the queue is stopped until its next start",
-		 q->idx);
-	q->broken = true;
-	q->fds[FD_KICK].fd = -1;
+	return blk_io_ready(from_worker(wq)->io);
 }
 
-/* Wait for something to happen. */
-static void sleep_once(struct blk_queue *q)
+/* Everything in range succeeds at once, and the data of reads is left as it was. */
+static bool serve_null(struct worker_queue *wq)
 {
-	if (poll(q->fds, NR_FDS, 0) <= 0) {
-		if (poll(q->fds, NR_FDS, -1) <= 0)
-			return;
-		count(&q->wakeups);
+	struct blk_queue *q = from_worker(wq);
+	unsigned nr = pop(q), i;
+	struct blk_request req;
+
+	for (i = 0; i < nr; i++) {
+		if (blk_request_check(q->env->disk, &q->chains[i], &req))
+			return_bad(q, &q->chains[i]);
+		else
+			answer(q, q->chains[i].head, &req, req.status,
+			       req.op == BLK_OP_READ ? req.len : 0);
 	}
-	if (q->fds[FD_KICK].revents & POLLIN)
-		bf_virtq_drain_kick(q->vq);
-	check_kick_fd(q);
-	if (q->fds[FD_WAKE].revents)
-		blk_queue_drain_wake(q);
-}
-
-static void idle_asleep(struct blk_queue *q)
-{
-	if (!q->broken && bf_virtq_want_kicks(q->vq, true))
-		return;
-	if (blk_io_arm(q->io))
-		return;
-	sleep_once(q);
-	if (!q->broken)
-		bf_virtq_want_kicks(q->vq, false);
-}
-
-/* Silence the doorbell if it was rung, and count that. The ring is looked at afterwards. */
-static bool hear(struct blk_queue *q)
-{
-	if (!q->word || !doorbell_take(q->word))
-		return false;
-	q->notified = true;
-	count(&q->counters->doorbells);
-	return true;
-}
-
-/* Without a kick eventfd the driver notifies nobody: its index is all there is to watch. */
-static bool ring_changed(struct blk_queue *q)
-{
-	if (q->fds[FD_KICK].fd >= 0 || !bf_virtq_has_work(q->vq))
-		return false;
-	q->notified = true;
-	return true;
-}
-
-/*
- * Watch memory until something happens. Returns at the latest after a look at the kick eventfd, so
- * that the caller sees `stop` and a change of `doorbell`.
- */
-static void idle_spinning(struct blk_queue *q)
-{
-	do {
-		if (q->notified || hear(q) || ring_changed(q) || blk_io_ready(q->io)) {
-			spin_worked(&q->spin);
-			return;
-		}
-	} while (!spin_wait(&q->spin));
-	if (q->fds[FD_KICK].fd >= 0 && bf_virtq_drain_kick(q->vq)) {
-		q->notified = true;
-		spin_worked(&q->spin);
-	}
-}
-
-/* The doorbell came or went. What was rung for on the other way may still be in the ring. */
-static void change_way(struct blk_queue *q)
-{
-	q->spins = !q->spins;
-	q->notified = true;
-	if (q->spins)
-		spin_begin(&q->spin);
-	else
-		spin_end(&q->spin);
+	if (nr)
+		notify(q);
+	return nr > 0;
 }
 
 /* Nothing popped may be lost: wait for the engine, and give all of it back. */
-static void finish_in_flight(struct blk_queue *q)
+void blk_queue_finish(struct worker_queue *wq)
 {
-	struct pollfd io = { .fd = blk_io_fd(q->io), .events = POLLIN };
+	struct blk_queue *q = from_worker(wq);
+	struct pollfd io = { .fd = wq->source_fd, .events = POLLIN };
 
 	while (q->in_flight) {
 		bool all = blk_io_submit(q->io);
@@ -276,27 +190,8 @@ static void finish_in_flight(struct blk_queue *q)
 		if (!give_back(q) && !blk_io_arm(q->io))
 			poll(&io, 1, all ? -1 : 1);
 	}
-	bf_virtq_notify(q->vq);
+	notify(q);
 }
 
-void *blk_queue_thread(void *arg)
-{
-	struct blk_queue *q = arg;
-
-	while (!stopping(q)) {
-		if (spinning(q) != q->spins)
-			change_way(q);
-		if (q->spins)
-			hear(q);
-		if (serve(q))
-			continue;
-		if (q->spins)
-			idle_spinning(q);
-		else
-			idle_asleep(q);
-	}
-	if (q->spins)
-		spin_end(&q->spin);
-	finish_in_flight(q);
-	return NULL;
-}
+const struct worker_ops blk_queue_ops = { .serve = serve, .arm = arm, .ready = ready };
+const struct worker_ops blk_null_queue_ops = { .serve = serve_null };

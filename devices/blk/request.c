@@ -84,7 +84,14 @@ static struct header read_header(struct cursor *at)
 	uint32_t type;
 	uint64_t sector;
 
-	copy_from(at, raw, sizeof(raw));
+	/* Nearly always in one piece: then this is two loads. */
+	if (at->iov->iov_len >= sizeof(raw)) {
+		memcpy(raw, at->iov->iov_base, sizeof(raw));
+		at->skip = sizeof(raw);
+		__asm__ __volatile__("" ::: "memory"); /* as in copy_from() */
+	} else {
+		copy_from(at, raw, sizeof(raw));
+	}
 	memcpy(&type, raw, sizeof(type));
 	memcpy(&sector, raw + 8, sizeof(sector));
 	return (struct header){ .type = le32toh(type), .sector = le64toh(sector) };
@@ -124,14 +131,13 @@ static bool in_range(const struct blk_disk *disk, uint64_t sector, uint64_t len)
 	       len / BLK_SECTOR_SIZE <= disk->nr_sectors - sector;
 }
 
-static void parse_transfer(const struct blk_disk *disk, enum blk_op op, uint64_t sector,
-			   struct cursor *at, uint64_t len, struct iovec *iov, unsigned nr_iov,
-			   struct blk_request *req)
+static void check_transfer(const struct blk_disk *disk, enum blk_op op, uint64_t sector,
+			   uint64_t len, struct blk_request *req)
 {
 	req->status = VIRTIO_BLK_S_IOERR;
 	if (op == BLK_OP_WRITE && disk->read_only)
 		return;
-	if (!in_range(disk, sector, len) || !collect(at, len, iov, nr_iov, &req->nr_iov))
+	if (!in_range(disk, sector, len))
 		return;
 	req->status = VIRTIO_BLK_S_OK;
 	if (!len)
@@ -141,11 +147,19 @@ static void parse_transfer(const struct blk_disk *disk, enum blk_op op, uint64_t
 	req->len = (uint32_t)len;
 }
 
-int blk_request_parse(const struct blk_disk *disk, const struct bf_chain *chain, struct iovec *iov,
-		      unsigned nr_iov, struct blk_request *req)
+static void write_id(const struct blk_disk *disk, const struct bf_chain *chain,
+		     struct blk_request *req)
+{
+	struct cursor in = { .iov = chain->iov + chain->nr_out, .nr = chain->nr_in };
+
+	req->written =
+		(uint32_t)copy_to(&in, chain->in_len - 1, disk->serial, sizeof(disk->serial));
+}
+
+int blk_request_check(const struct blk_disk *disk, const struct bf_chain *chain,
+		      struct blk_request *req)
 {
 	struct cursor out = { .iov = chain->iov, .nr = chain->nr_out };
-	struct cursor in = { .iov = chain->iov + chain->nr_out, .nr = chain->nr_in };
 	struct header header;
 
 	if (chain->out_len < BLK_HEADER_SIZE || !chain->in_len)
@@ -156,22 +170,46 @@ int blk_request_parse(const struct blk_disk *disk, const struct bf_chain *chain,
 				     .status_byte = find_status(chain) };
 	switch (header.type) {
 	case VIRTIO_BLK_T_IN:
-		parse_transfer(disk, BLK_OP_READ, header.sector, &in, chain->in_len - 1, iov,
-			       nr_iov, req);
+		check_transfer(disk, BLK_OP_READ, header.sector, chain->in_len - 1, req);
 		break;
 	case VIRTIO_BLK_T_OUT:
-		parse_transfer(disk, BLK_OP_WRITE, header.sector, &out,
-			       chain->out_len - BLK_HEADER_SIZE, iov, nr_iov, req);
+		check_transfer(disk, BLK_OP_WRITE, header.sector, chain->out_len - BLK_HEADER_SIZE,
+			       req);
 		break;
 	case VIRTIO_BLK_T_FLUSH:
 		req->op = BLK_OP_FLUSH;
 		break;
 	case VIRTIO_BLK_T_GET_ID:
-		req->written = (uint32_t)copy_to(&in, chain->in_len - 1, disk->serial,
-						 sizeof(disk->serial));
+		write_id(disk, chain, req);
 		break;
 	default:
 		req->status = VIRTIO_BLK_S_UNSUPP;
+	}
+	return 0;
+}
+
+/* @at behind the first @len bytes. */
+static void skip_bytes(struct cursor *at, size_t len)
+{
+	while (len)
+		len -= next_piece(at, len).iov_len;
+}
+
+int blk_request_parse(const struct blk_disk *disk, const struct bf_chain *chain, struct iovec *iov,
+		      unsigned nr_iov, struct blk_request *req)
+{
+	struct cursor data = { .iov = chain->iov, .nr = chain->nr_out };
+	int ret = blk_request_check(disk, chain, req);
+
+	if (ret || (req->op != BLK_OP_READ && req->op != BLK_OP_WRITE))
+		return ret;
+	if (req->op == BLK_OP_READ)
+		data = (struct cursor){ .iov = chain->iov + chain->nr_out, .nr = chain->nr_in };
+	else
+		skip_bytes(&data, BLK_HEADER_SIZE);
+	if (!collect(&data, req->len, iov, nr_iov, &req->nr_iov)) {
+		req->op = BLK_OP_NONE;
+		req->status = VIRTIO_BLK_S_IOERR;
 	}
 	return 0;
 }

@@ -41,6 +41,12 @@ struct blk_request {
 };
 
 /*
+ * Everything but the pieces of the data: for who moves none. 0 and *@req; -EBADMSG as below.
+ */
+int blk_request_check(const struct blk_disk *disk, const struct bf_chain *chain,
+		      struct blk_request *req);
+
+/*
  * @iov: [@nr_iov] receives the pieces of the data. 0 and *@req; -EBADMSG: the chain has no room for
  * a header or a status, so that there is no way to answer it. Every other mistake of the driver is
  * an answer.

@@ -80,5 +80,9 @@ uint32_t *doorbell_word(const struct doorbell_pages *pages, unsigned queue)
 
 void doorbell_reset(uint32_t *word)
 {
-	__atomic_store_n(word, DOORBELL_SILENT, __ATOMIC_SEQ_CST);
+	unsigned queue;
+
+	for (queue = 0; queue < 64; queue++)
+		__atomic_store_n(doorbell_staggered(word, queue), DOORBELL_SILENT,
+				 __ATOMIC_SEQ_CST);
 }

@@ -21,6 +21,12 @@ struct doorbell_pages {
 	unsigned char *base;
 };
 
+/*
+ * Where the library's own driver rings queue q: this many bytes times q % 64 into the page. Others
+ * ring at offset 0. See doorbell_table.h.
+ */
+#define DOORBELL_STRIDE 64u
+
 #define DOORBELL_PAGES_NONE \
 	{                   \
 		.fd = -1    \
@@ -36,10 +42,15 @@ static inline bool doorbell_pages_exist(const struct doorbell_pages *pages)
 }
 /* Where in the file the page of @queue is. */
 uint64_t doorbell_offset(const struct doorbell_pages *pages, unsigned queue);
-/* The word that a notification of @queue is stored to. */
+/* The first word of @queue's page: what most drivers store its notifications to. */
 uint32_t *doorbell_word(const struct doorbell_pages *pages, unsigned queue);
+/* The other place, with @word the first of the page. For every 64th queue it is the same. */
+static inline uint32_t *doorbell_staggered(uint32_t *word, unsigned queue)
+{
+	return word + queue % 64 * (DOORBELL_STRIDE / sizeof(*word));
+}
 
-/* Control: silence it before it is published anew. */
+/* Control: silence the page that @word is the first of, before it is published anew. */
 void doorbell_reset(uint32_t *word);
 
 /*

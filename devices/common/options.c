@@ -125,6 +125,30 @@ static bool set_choice(const struct option_spec *spec, const char *text)
 	return false;
 }
 
+static bool set_size(const struct option_spec *spec, const char *text)
+{
+	static const char suffixes[] = "KMGT";
+	unsigned long long value;
+	const char *suffix;
+	unsigned shift = 0;
+	char *end;
+
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	suffix = *end ? strchr(suffixes, *end) : NULL;
+	if (suffix) {
+		shift = 10 * (unsigned)(suffix - suffixes + 1);
+		end++;
+	}
+	if (errno || *end || *text < '0' || *text > '9' || !value || value > UINT64_MAX >> shift) {
+		log_error("--%s: expected a size like 4096, 512K or 10G, found \"%s\"", spec->name,
+			  text);
+		return false;
+	}
+	*(uint64_t *)spec->value = (uint64_t)value << shift;
+	return true;
+}
+
 static bool set_text(const struct option_spec *spec, const char *text)
 {
 	if (!*text) {
@@ -132,6 +156,19 @@ static bool set_text(const struct option_spec *spec, const char *text)
 		return false;
 	}
 	*(const char **)spec->value = text;
+	return true;
+}
+
+static bool add_text(const struct option_spec *spec, const char *text)
+{
+	struct option_list *list = spec->value;
+
+	if (!*text || list->nr == OPTION_LIST_MAX) {
+		log_error("--%s: expected %s at most %d times, found %s", spec->name, spec->arg,
+			  OPTION_LIST_MAX, *text ? "more" : "nothing");
+		return false;
+	}
+	list->items[list->nr++] = text;
 	return true;
 }
 
@@ -149,6 +186,10 @@ static bool set_option(const struct option_spec *spec, const char *text)
 		return set_number(spec, 8, text);
 	case OPTION_CHOICE:
 		return set_choice(spec, text);
+	case OPTION_LIST:
+		return add_text(spec, text);
+	case OPTION_SIZE:
+		return set_size(spec, text);
 	}
 	return false;
 }

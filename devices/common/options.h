@@ -9,6 +9,7 @@
 #define COMMON_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Exit status of a command line that makes no sense. */
 #define OPTIONS_EXIT_USAGE 2
@@ -20,6 +21,15 @@ enum option_kind {
 	OPTION_NUMBER, /* int: decimal, min .. max */
 	OPTION_OCTAL,  /* int: octal, min .. max */
 	OPTION_CHOICE, /* int: index into choices */
+	OPTION_LIST,   /* struct option_list: as TEXT, each time it is given */
+	OPTION_SIZE,   /* uint64_t: bytes, or with a suffix K, M, G or T; not 0 */
+};
+
+#define OPTION_LIST_MAX 64
+
+struct option_list {
+	const char *items[OPTION_LIST_MAX];
+	unsigned nr;
 };
 
 struct option_spec {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Life cycle and main loop of a back-end program: this is the control context. It owns the signals,
- * the sockets, and the --stats file; queue threads belong to the device. One connection is served
- * at a time, others wait in the backlog.
+ * the sockets, and the --stats file; queue threads belong to the device. Each back end (seat) serves one
+ * connection at a time, others wait in its backlog.
  *
  * Connections come from a socket that it listens on or was given, or with --client from a connector.
  * Either is one fd to poll while no front end is there.
@@ -27,10 +27,17 @@
 #include "ready.h"
 #include "stats.h"
 
-struct loop {
-	const struct program *program;
+/* One back end and where its connections come from. */
+struct seat {
+	struct bf_backend *be;
 	struct listener listener;
 	struct connector connector;
+};
+
+struct loop {
+	const struct program *program;
+	struct seat seats[PROGRAM_MAX_SEATS];
+	unsigned nr_seats;
 	int signal_fd;
 	bool ending;
 	int status;
@@ -96,6 +103,13 @@ static void our_signals(sigset_t *set)
 	sigaddset(set, SIGUSR1);
 }
 
+void program_options_several(struct option_spec specs[PROGRAM_NR_OPTIONS],
+			     struct option_list *sockets)
+{
+	specs[0].kind = OPTION_LIST;
+	specs[0].value = sockets;
+}
+
 void program_start(const char *name)
 {
 	sigset_t set;
@@ -104,6 +118,9 @@ void program_start(const char *name)
 	our_signals(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN); /* a peer that went away is an errno */
+	if (bf_memory_guard())
+		log_warn("a file of guest memory that shrinks will end this program: %s",
+			 strerror(errno));
 }
 
 /* Where connections come from: exactly one place. */
@@ -164,21 +181,30 @@ static int write_stats(const struct program *program)
 }
 
 /* Whatever brings connections. */
-static int open_source(struct loop *loop)
+static int open_source(struct loop *loop, struct seat *seat, const char *path)
 {
 	const struct program_options *opt = loop->program->opt;
 	char origin[32];
 	int fd = opt->fd;
 
 	if (opt->client)
-		return connector_open(&loop->connector, opt->socket_path);
-	if (opt->socket_path)
-		return listener_open_path(&loop->listener, opt->socket_path,
-					  (unsigned)opt->socket_mode);
+		return connector_open(&seat->connector, path);
+	if (path)
+		return listener_open_path(&seat->listener, path, (unsigned)opt->socket_mode);
 	if (fd < 0)
 		fd = ready_inherited_socket();
 	snprintf(origin, sizeof(origin), opt->fd < 0 ? "LISTEN_FDS, fd %d" : "--fd=%d", fd);
-	return listener_open_fd(&loop->listener, fd, origin);
+	return listener_open_fd(&seat->listener, fd, origin);
+}
+
+static int open_sources(struct loop *loop)
+{
+	const struct program *program = loop->program;
+	int ret = open_source(loop, &loop->seats[0], program->opt->socket_path);
+
+	for (unsigned i = 0; i < program->nr_more && !ret; i++)
+		ret = open_source(loop, &loop->seats[1 + i], program->more[i].socket_path);
+	return ret;
 }
 
 static void take_signals(struct loop *loop)
@@ -193,23 +219,23 @@ static void take_signals(struct loop *loop)
 	}
 }
 
-static int attach(struct loop *loop, int fd)
+static int attach(struct seat *seat, int fd)
 {
-	int ret = bf_backend_attach(loop->program->be, fd);
+	int ret = bf_backend_attach(seat->be, fd);
 
 	if (ret)
-		log_error("connection refused: %s", bf_backend_error(loop->program->be));
+		log_error("connection refused: %s", bf_backend_error(seat->be));
 	else
 		log_info("front end connected");
 	return ret;
 }
 
-static void accept_connection(struct loop *loop)
+static void accept_connection(struct seat *seat)
 {
-	int fd = bf_socket_accept(loop->listener.listen_fd);
+	int fd = bf_socket_accept(seat->listener.listen_fd);
 
 	if (fd >= 0) {
-		attach(loop, fd); /* failure: said, and the next one may be better */
+		attach(seat, fd); /* failure: said, and the next one may be better */
 		return;
 	}
 	if (fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR)
@@ -219,12 +245,12 @@ static void accept_connection(struct loop *loop)
 	poll(NULL, 0, 100);
 }
 
-static void make_connection(struct loop *loop)
+static void make_connection(struct seat *seat)
 {
-	int fd = connector_try(&loop->connector);
+	int fd = connector_try(&seat->connector);
 
-	if (fd >= 0 && attach(loop, fd))
-		connector_ended(&loop->connector);
+	if (fd >= 0 && attach(seat, fd))
+		connector_ended(&seat->connector);
 }
 
 /* A front end that goes away in its own time is no failure of ours. */
@@ -234,11 +260,11 @@ static bool ordinary_end(int error)
 }
 
 /* What comes after a connection: the next one, or the end. */
-static void connection_ended(struct loop *loop, bool failed)
+static void connection_ended(struct loop *loop, struct seat *seat, bool failed)
 {
-	if (connector_is_open(&loop->connector))
-		connector_ended(&loop->connector);
-	else if (loop->listener.listen_fd < 0)
+	if (connector_is_open(&seat->connector))
+		connector_ended(&seat->connector);
+	else if (seat->listener.listen_fd < 0)
 		loop->ending = true;
 	if (loop->program->opt->one_off)
 		loop->ending = true;
@@ -246,9 +272,9 @@ static void connection_ended(struct loop *loop, bool failed)
 		loop->status = failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-static void serve_connection(struct loop *loop)
+static void serve_connection(struct loop *loop, struct seat *seat)
 {
-	struct bf_backend *be = loop->program->be;
+	struct bf_backend *be = seat->be;
 	int ret = bf_backend_dispatch(be);
 
 	if (bf_backend_attached(be))
@@ -257,7 +283,7 @@ static void serve_connection(struct loop *loop)
 		log_info("front end disconnected");
 	else
 		log_error("connection ended: %s", bf_backend_error(be));
-	connection_ended(loop, !ordinary_end(ret));
+	connection_ended(loop, seat, !ordinary_end(ret));
 }
 
 static void take_device_event(struct loop *loop)
@@ -265,30 +291,31 @@ static void take_device_event(struct loop *loop)
 	const struct program *program = loop->program;
 	bool attached = bf_backend_attached(program->be);
 
+	/* Devices with events have one seat. */
 	if (!program->device_event(program->opaque))
 		loop->ending = true;
 	else if (attached && !bf_backend_attached(program->be))
-		connection_ended(loop, true);
+		connection_ended(loop, &loop->seats[0], true);
 }
 
 /* What is polled besides signals and the device: the front end, or where the next comes from. */
-static int connection_fd(const struct loop *loop)
+static int connection_fd(const struct seat *seat)
 {
-	if (bf_backend_attached(loop->program->be))
-		return bf_backend_fd(loop->program->be);
-	if (connector_is_open(&loop->connector))
-		return loop->connector.timer_fd;
-	return loop->listener.listen_fd;
+	if (bf_backend_attached(seat->be))
+		return bf_backend_fd(seat->be);
+	if (connector_is_open(&seat->connector))
+		return seat->connector.timer_fd;
+	return seat->listener.listen_fd;
 }
 
-static void take_connection_event(struct loop *loop)
+static void take_connection_event(struct loop *loop, struct seat *seat)
 {
-	if (bf_backend_attached(loop->program->be))
-		serve_connection(loop);
-	else if (connector_is_open(&loop->connector))
-		make_connection(loop);
+	if (bf_backend_attached(seat->be))
+		serve_connection(loop, seat);
+	else if (connector_is_open(&seat->connector))
+		make_connection(seat);
 	else
-		accept_connection(loop);
+		accept_connection(seat);
 }
 
 /* A busy device does not keep the front end waiting, nor the other way round: one each in turn. */
@@ -297,20 +324,23 @@ static void serve(struct loop *loop)
 	const struct program *program = loop->program;
 
 	while (!loop->ending) {
-		struct pollfd fds[] = {
+		struct pollfd fds[2 + PROGRAM_MAX_SEATS] = {
 			{ .fd = loop->signal_fd, .events = POLLIN },
 			{ .fd = program->device_event ? program->device_fd : -1, .events = POLLIN },
-			{ .fd = connection_fd(loop), .events = POLLIN },
 		};
 
-		if (poll(fds, 3, -1) < 0)
+		for (unsigned i = 0; i < loop->nr_seats; i++)
+			fds[2 + i] = (struct pollfd){ .fd = connection_fd(&loop->seats[i]),
+						      .events = POLLIN };
+		if (poll(fds, 2 + loop->nr_seats, -1) < 0)
 			continue;
 		if (fds[0].revents)
 			take_signals(loop);
 		if (!loop->ending && fds[1].revents)
 			take_device_event(loop);
-		if (!loop->ending && fds[2].revents)
-			take_connection_event(loop);
+		for (unsigned i = 0; i < loop->nr_seats && !loop->ending; i++)
+			if (fds[2 + i].revents)
+				take_connection_event(loop, &loop->seats[i]);
 	}
 }
 
@@ -329,41 +359,55 @@ static int start(struct loop *loop)
 	/* Now, not in an hour: a place that cannot be written is found out before serving. */
 	ret = write_stats(loop->program);
 	if (!ret)
-		ret = open_source(loop);
+		ret = open_sources(loop);
 	if (ret)
 		return ret;
 	if (opt->socket_path && !opt->client)
 		log_info("listening on %s", opt->socket_path);
+	for (unsigned i = 0; i < loop->program->nr_more && !opt->client; i++)
+		log_info("listening on %s", loop->program->more[i].socket_path);
 	ready_announce(opt->ready_fd);
 	return 0;
 }
 
+static void seat_all(struct loop *loop)
+{
+	const struct program *program = loop->program;
+
+	loop->nr_seats = 1 + program->nr_more;
+	for (unsigned i = 0; i < loop->nr_seats; i++)
+		loop->seats[i] = (struct seat){ .be = i ? program->more[i - 1].be : program->be,
+						.listener = LISTENER_NONE,
+						.connector = CONNECTOR_NONE };
+}
+
 int program_run(const struct program *program)
 {
-	struct loop loop = { .program = program,
-			     .listener = LISTENER_NONE,
-			     .connector = CONNECTOR_NONE,
-			     .signal_fd = -1 };
+	struct loop loop = { .program = program, .signal_fd = -1 };
 	int fd;
 
+	seat_all(&loop);
 	if (start(&loop)) {
 		loop.status = EXIT_FAILURE;
 		goto out;
 	}
-	fd = loop.listener.connected_fd;
-	loop.listener.connected_fd = -1;
-	if (fd >= 0 && attach(&loop, fd)) {
+	fd = loop.seats[0].listener.connected_fd;
+	loop.seats[0].listener.connected_fd = -1;
+	if (fd >= 0 && attach(&loop.seats[0], fd)) {
 		loop.status = EXIT_FAILURE;
 		goto out;
 	}
 	serve(&loop);
-	/* Queue threads end here, so that the counters are final. */
-	bf_backend_detach(program->be);
+	/* Queues end here, all before the first device goes, and so that the counters are final. */
+	for (unsigned i = 0; i < loop.nr_seats; i++)
+		bf_backend_detach(loop.seats[i].be);
 	if (write_stats(program))
 		loop.status = EXIT_FAILURE;
 out:
-	connector_close(&loop.connector);
-	listener_close(&loop.listener);
+	for (unsigned i = 0; i < loop.nr_seats; i++) {
+		connector_close(&loop.seats[i].connector);
+		listener_close(&loop.seats[i].listener);
+	}
 	if (loop.signal_fd >= 0)
 		close(loop.signal_fd);
 	return loop.status;

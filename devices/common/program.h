@@ -40,14 +40,29 @@ struct program_options {
 /* Fill in the options that all back ends have; they write to @opt. */
 void program_options(struct program_options *opt, struct option_spec specs[PROGRAM_NR_OPTIONS]);
 
+/* --socket-path may be given more than once: into @sockets, instead of program_options.socket_path. */
+void program_options_several(struct option_spec specs[PROGRAM_NR_OPTIONS],
+			     struct option_list *sockets);
+
 /* No thread may exist yet: they inherit the signal mask. */
 void program_start(const char *name);
 /* 0 or the exit status, and then it is said why. */
 int program_check(const struct program_options *opt);
 
+/* A back end, and where its connections come from. */
+struct program_seat {
+	const char *socket_path;
+	struct bf_backend *be;
+};
+
+#define PROGRAM_MAX_SEATS OPTION_LIST_MAX
+
 struct program {
 	const struct program_options *opt;
-	struct bf_backend *be;
+	struct bf_backend *be; /* at opt's socket */
+	/* Others, served at the same time by the same rules; below PROGRAM_MAX_SEATS. */
+	const struct program_seat *more;
+	unsigned nr_more;
 	/* A new object for --stats, or NULL without memory. Control context. */
 	json_t *(*stats)(void *opaque);
 	/*
@@ -63,7 +78,7 @@ struct program {
 };
 
 /*
- * Serve until SIGTERM or SIGINT, the end of the only connection, or the word of device_event. The
+ * Serve until SIGTERM or SIGINT, the end of an only connection, or the word of device_event. The
  * exit status. The end of each connection is told by the back end's own operations: vring_stop for
  * all, and disconnected unless it is we who end.
  */

@@ -18,7 +18,7 @@
 static atomic_uint nr_spinning;
 static atomic_uint nr_cpus;
 
-static unsigned usable_cpus(void)
+unsigned spin_usable_cpus(void)
 {
 	cpu_set_t set;
 
@@ -30,7 +30,7 @@ static unsigned usable_cpus(void)
 void spin_begin(struct spin *spin)
 {
 	spin->rounds = 0;
-	atomic_store_explicit(&nr_cpus, usable_cpus(), memory_order_relaxed);
+	atomic_store_explicit(&nr_cpus, spin_usable_cpus(), memory_order_relaxed);
 	atomic_fetch_add_explicit(&nr_spinning, 1, memory_order_relaxed);
 }
 
@@ -46,20 +46,9 @@ static int crowded(void)
 	       atomic_load_explicit(&nr_cpus, memory_order_relaxed);
 }
 
-static inline void cpu_pause(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ __volatile__("yield" ::: "memory");
-#else
-	__asm__ __volatile__("" ::: "memory");
-#endif
-}
-
 int spin_wait(struct spin *spin)
 {
-	cpu_pause();
+	spin_pause();
 	spin->rounds++;
 	if (spin->rounds % SPIN_LOOK_ROUNDS)
 		return 0;

@@ -102,6 +102,16 @@ static void test_usage(void **state)
 	RUN(&r, socket_option, image_option, "--queue-size=100");
 	assert_int_equal(r.status, 2);
 	assert_non_null(strstr(r.err, "power of two, found 100"));
+	RUN(&r, socket_option, image_option, "--null=1G");
+	assert_int_equal(r.status, 2);
+	assert_non_null(strstr(r.err, "found both"));
+	RUN(&r, socket_option, "--null=1X");
+	assert_int_equal(r.status, 2);
+	assert_non_null(strstr(r.err, "found \"1X\""));
+	RUN(&r, socket_option, image_option, "--num-threads=0");
+	assert_int_equal(r.status, 2);
+	RUN(&r, socket_option, image_option, "--queue-size=65536");
+	assert_int_equal(r.status, 2);
 	RUN(&r, socket_option, image_option, "--num-queues=257");
 	assert_int_equal(r.status, 2);
 	RUN(&r, socket_option, image_option, "--serial=123456789012345678901");

@@ -26,7 +26,7 @@ struct mode {
 	const char *notify;
 	const char *io;
 	const char *more;
-	bool no_flush;
+	bool no_flush, packed;
 };
 
 struct served {
@@ -50,7 +50,10 @@ static pid_t start_program(const struct mode *mode, int fd)
 		return pid;
 	fcntl(fd, F_SETFD, 0);
 	snprintf(fd_option, sizeof(fd_option), "--fd=%d", fd);
+	/* Not for a disk that is not there: then the option of it stands in this place. */
 	snprintf(image_option, sizeof(image_option), "--blk-file=%s", image);
+	if (mode->more && !strncmp(mode->more, "--null", 6))
+		snprintf(image_option, sizeof(image_option), "%s", mode->more);
 	snprintf(stats_option, sizeof(stats_option), "--stats=%s", stats);
 	snprintf(notify, sizeof(notify), "--notify=%s", mode->notify);
 	snprintf(io, sizeof(io), "--io=%s", mode->io);
@@ -82,6 +85,7 @@ static int connect_driver(struct served *s, int fd)
 		.features = bf_bit(VIRTIO_BLK_F_SEG_MAX) | bf_bit(VIRTIO_BLK_F_MQ) |
 			    bf_bit(VIRTIO_BLK_F_RO) | bf_bit(VIRTIO_RING_F_EVENT_IDX) |
 			    bf_bit(VIRTIO_RING_F_INDIRECT_DESC) |
+			    (s->mode->packed ? bf_bit(VIRTIO_F_RING_PACKED) : 0) |
 			    (s->mode->no_flush ? 0 : bf_bit(VIRTIO_BLK_F_FLUSH)),
 		.memory_size = 1 << 20,
 		.timeout_ms = WAIT_MS,
@@ -91,6 +95,8 @@ static int connect_driver(struct served *s, int fd)
 
 	if (ret)
 		print_error("%s\n", error);
+	else if (s->mode->packed)
+		assert_true(bf_has(bf_driver_features(s->drv), VIRTIO_F_RING_PACKED));
 	return ret;
 }
 
@@ -320,10 +326,21 @@ static void test_load(void **state)
 	assert_true(holds(data, 77, 512));
 }
 
-/* Which way the notifications came. */
+/* Which way the notifications came, from the beginning and after a stop. */
+static void check_notifications(struct served *s);
+
 static void test_notifications(void **state)
 {
 	struct served *s = *state;
+
+	check_notifications(s);
+	assert_int_equal(bf_driver_stop(s->drv), 0);
+	assert_int_equal(bf_driver_start(s->drv), 0);
+	check_notifications(s);
+}
+
+static void check_notifications(struct served *s)
+{
 	bool doorbell = !strcmp(s->mode->notify, "doorbell");
 	json_t *before, *after;
 	json_int_t kicks, rings;
@@ -362,6 +379,47 @@ static void test_read_only(void **state)
 	assert_true(holds(s->memory + 4096, 9, 512));
 }
 
+/* One thread for all queues, in whose table there are pages that ring and others that do not. */
+static void test_threads(void **state)
+{
+	struct served *s = *state;
+	unsigned nr_threads = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)s->pid);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while (readdir(dir))
+		nr_threads++;
+	closedir(dir);
+	assert_int_equal(nr_threads - 2, 2); /* control, and the one worker */
+}
+
+/* Nothing is read, nothing is kept, everything in range succeeds. */
+static void test_null(void **state)
+{
+	struct served *s = *state;
+	struct virtio_blk_config config = { 0 };
+	uint32_t written;
+	unsigned i;
+
+	bf_frontend_get_config(bf_driver_frontend(s->drv), 0, &config, sizeof(config));
+	assert_int_equal(le64toh(config.capacity), 8 << 20 >> 9);
+	memset(s->memory + 4096, 0x5a, 4096);
+	assert_int_equal(request(s, 0, VIRTIO_BLK_T_IN, 77, 4096, &written), 0);
+	assert_int_equal(written, 4097);
+	for (i = 0; i < 4096; i++)
+		assert_int_equal(s->memory[4096 + i], 0x5a);
+	assert_int_equal(request(s, 1, VIRTIO_BLK_T_OUT, 5, 1024, &written), 0);
+	assert_int_equal(written, 1);
+	assert_int_equal(request(s, 1, VIRTIO_BLK_T_FLUSH, 0, 0, &written), 0);
+	assert_int_equal(request(s, 2, VIRTIO_BLK_T_GET_ID, 0, 20, &written), 0);
+	assert_int_equal(written, 21);
+	assert_int_equal(request(s, 0, VIRTIO_BLK_T_IN, 8 << 20 >> 9, 512, &written), 1);
+	assert_int_equal(request(s, 0, VIRTIO_BLK_T_IN, 0, 100, &written), 1);
+}
+
 static int make_folder(void **state)
 {
 	(void)state;
@@ -387,6 +445,19 @@ int main(void)
 		{ .name = "doorbell-threads", .notify = "doorbell", .io = "threads" },
 		{ .name = "no-flush", .notify = "eventfd", .io = "auto", .no_flush = true },
 		{ .name = "read-only", .notify = "eventfd", .io = "auto", .more = "--read-only" },
+		{ .name = "poll", .notify = "poll", .io = "auto", .packed = true },
+		{ .name = "one", .notify = "doorbell", .io = "auto", .more = "--num-threads=1" },
+		{ .name = "two-packed",
+		  .notify = "eventfd",
+		  .io = "threads",
+		  .more = "--num-threads=2",
+		  .packed = true },
+		{ .name = "null", .notify = "eventfd", .io = "auto", .more = "--null=8M" },
+		{ .name = "null-poll",
+		  .notify = "poll",
+		  .io = "auto",
+		  .more = "--null=8M",
+		  .packed = true },
 	};
 #define WITH(test, mode)                                               \
 	{                                                              \
@@ -396,7 +467,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		ALL(test_requests),      WITH(test_requests, 4),  ALL(test_mistakes),
 		WITH(test_config, 0),    ALL(test_cut_image),     ALL(test_load),
-		ALL(test_notifications), WITH(test_read_only, 5),
+		ALL(test_notifications), WITH(test_read_only, 5), WITH(test_requests, 6),
+		WITH(test_mistakes, 6),  WITH(test_load, 6),      WITH(test_requests, 7),
+		WITH(test_load, 7),      WITH(test_threads, 7),   WITH(test_notifications, 7),
+		WITH(test_requests, 8),  WITH(test_load, 8),      WITH(test_null, 9),
+		WITH(test_null, 10),
 	};
 
 	alarm(55);

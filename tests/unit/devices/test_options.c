@@ -13,6 +13,7 @@ struct values {
 	bool flag;
 	const char *text;
 	int number, mode, colour;
+	uint64_t size;
 	bool go_on;
 	int status;
 	char out[4096], err[4096];
@@ -54,8 +55,13 @@ static void run(struct values *v, char *argv[])
 		  .arg = "C",
 		  .choices = colours,
 		  .help = "a colour" },
+		{ .name = "size",
+		  .kind = OPTION_SIZE,
+		  .value = &v->size,
+		  .arg = "SIZE",
+		  .help = "a size" },
 	};
-	const struct option_group group = { "Things", specs, 5 };
+	const struct option_group group = { "Things", specs, 6 };
 	const struct option_table table = { .program = "prog",
 					    .usage = "[OPTION]...",
 					    .summary = "Does things.",
@@ -102,6 +108,14 @@ static void test_good(void **state)
 	assert_string_equal(v.err, "");
 	RUN(&v);
 	assert_true(v.go_on);
+	RUN(&v, (char *)"--size=4096");
+	assert_int_equal(v.size, 4096);
+	RUN(&v, (char *)"--size=3K");
+	assert_int_equal(v.size, 3 << 10);
+	RUN(&v, (char *)"--size=5G");
+	assert_int_equal(v.size, 5ull << 30);
+	RUN(&v, (char *)"--size=16777215T");
+	assert_int_equal(v.size, 16777215ull << 40);
 }
 
 static void test_mistakes(void **state)
@@ -124,6 +138,13 @@ static void test_mistakes(void **state)
 		{ "--number=", "found \"\"" },
 		{ "--mode=8", "octal number from 0 to 777, found \"8\"" },
 		{ "--mode=1000", "octal number" },
+		{ "--size=0", "expected a size like 4096, 512K or 10G, found \"0\"" },
+		{ "--size=-1", "expected a size" },
+		{ "--size=1KB", "expected a size" },
+		{ "--size=1k", "expected a size" },
+		{ "--size=K", "expected a size" },
+		{ "--size=16777216T", "expected a size" },
+		{ "--size=18446744073709551616", "expected a size" },
 		{ "--colour=blue", "one of red, green, found \"blue\"" },
 		{ "leftover", "\"leftover\" is left over" },
 	};

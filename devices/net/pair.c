@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Queue pairs: hand-over between control and worker, and what serving means for each direction. Control
+ * gives a queue to the worker in net_pair_start() and has it back after net_pair_stop(); serve_*() and
+ * finish_*() run on the worker. Knows no port.
+ */
+#include "pair.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+static struct net_pair *of_rx(struct worker_queue *queue)
+{
+	return (void *)((char *)queue - offsetof(struct net_pair, rx_queue));
+}
+
+static struct net_pair *of_tx(struct worker_queue *queue)
+{
+	return (void *)((char *)queue - offsetof(struct net_pair, tx_queue));
+}
+
+static bool transmit(struct net_pair *pair)
+{
+	return pair->tx.active && pair->port->ops->transmit(pair->port, pair);
+}
+
+static bool serve_tx(struct worker_queue *queue)
+{
+	struct net_pair *pair = of_tx(queue);
+
+	pair->tx.active = true;
+	pair->stalled = queue->parked = false;
+	return transmit(pair);
+}
+
+static bool serve_rx(struct worker_queue *queue)
+{
+	struct net_pair *pair = of_rx(queue);
+	struct net_rx *rx = &pair->rx;
+	bool worked;
+
+	rx->active = true;
+	rx->starved = false;
+	queue->parked = true; /* buffers in the ring are no work */
+	worked = net_rx_drain(rx);
+	if (!rx->starved && pair->port->ops->receive)
+		worked |= pair->port->ops->receive(pair->port, pair);
+	if (pair->stalled) {
+		pair->stalled = pair->tx_queue.parked = false;
+		if (transmit(pair))
+			worker_poke(&pair->tx_queue); /* and on, as long as there is something */
+	}
+	net_rx_end(rx);
+	return worked;
+}
+
+/* While spinning: are there packets for which a look at the ring is worth while? */
+static bool ready_rx(struct worker_queue *queue)
+{
+	struct net_pair *pair = of_rx(queue);
+
+	if (!pair->rx.starved)
+		return !net_backlog_empty(&pair->rx.backlog);
+	return pair->polled && bf_virtq_has_work(pair->rx.vq);
+}
+
+static bool arm_rx(struct worker_queue *queue)
+{
+	return !of_rx(queue)->rx.starved && ready_rx(queue);
+}
+
+static void finish_rx(struct worker_queue *queue)
+{
+	struct net_pair *pair = of_rx(queue);
+
+	net_rx_end(&pair->rx);
+	pair->rx.active = false;
+}
+
+static void finish_tx(struct worker_queue *queue)
+{
+	of_tx(queue)->tx.active = false;
+}
+
+static const struct worker_ops rx_ops = { .serve = serve_rx, .arm = arm_rx, .ready = ready_rx };
+static const struct worker_ops tx_ops = { .serve = serve_tx };
+
+int net_pair_init(struct net_pair *pair, unsigned idx, struct net_port *port,
+		  struct worker *worker, bool polled)
+{
+	pair->idx = idx;
+	pair->port = port;
+	pair->worker = worker;
+	pair->polled = polled;
+	pair->rx_queue.source_fd = pair->tx_queue.source_fd = -1;
+	pair->rx_queue.ops = &rx_ops;
+	pair->tx_queue.ops = &tx_ops;
+	pair->scratch = malloc(NET_PACKET_MAX);
+	return pair->scratch ? net_backlog_init(&pair->rx.backlog) : -ENOMEM;
+}
+
+void net_pair_done(struct net_pair *pair)
+{
+	net_backlog_done(&pair->rx.backlog);
+	free(pair->scratch);
+	pair->scratch = NULL;
+}
+
+static struct worker_queue *side(struct net_pair *pair, unsigned queue)
+{
+	return queue % 2 ? &pair->tx_queue : &pair->rx_queue;
+}
+
+int net_pair_start(struct net_pair *pair, unsigned queue, struct bf_virtq *vq, uint32_t *word,
+		   uint64_t features)
+{
+	struct worker_queue *q = side(pair, queue);
+	const struct net_port_ops *ops = pair->port->ops;
+	bool receives = q == &pair->rx_queue;
+	int ret;
+
+	q->vq = vq;
+	q->word = word;
+	if (receives)
+		net_rx_start(&pair->rx, vq, features, pair->polled);
+	else
+		net_tx_start(&pair->tx, vq, features);
+	if (receives && ops->live)
+		ops->live(pair->port, pair, true);
+	ret = worker_add(pair->worker, q);
+	if (!ret)
+		return 0;
+	if (receives && ops->live)
+		ops->live(pair->port, pair, false);
+	if (receives)
+		net_rx_stop(&pair->rx);
+	return ret;
+}
+
+void net_pair_stop(struct net_pair *pair, unsigned queue)
+{
+	bool receives = !(queue % 2);
+
+	worker_remove(side(pair, queue), receives ? finish_rx : finish_tx);
+	if (!receives)
+		return;
+	if (pair->port->ops->live)
+		pair->port->ops->live(pair->port, pair, false);
+	net_rx_stop(&pair->rx);
+}
+
+void net_pair_set_doorbell(struct net_pair *pair, unsigned queue, enum stats_doorbell state)
+{
+	worker_set_doorbell(side(pair, queue), state);
+}
+
+static json_t *drops_json(const struct net_counters *counters)
+{
+	static const char *const names[NET_NR_DROPS] = {
+		[NET_DROP_SHORT] = "short",   [NET_DROP_LONG] = "long", [NET_DROP_CHAIN] = "chain",
+		[NET_DROP_HEADER] = "header", [NET_DROP_ROOM] = "room", [NET_DROP_SIZE] = "size",
+		[NET_DROP_PORT] = "port",
+	};
+	json_t *drops = json_object();
+
+	for (unsigned i = 0; i < NET_NR_DROPS; i++) {
+		json_int_t nr = (json_int_t)__atomic_load_n(&counters->drops[i], __ATOMIC_RELAXED);
+
+		if (nr)
+			json_object_set_new(drops, names[i], json_integer(nr));
+	}
+	return drops;
+}
+
+static json_t *queue_json(const struct worker_queue *q, unsigned queue,
+			  const struct net_counters *counters)
+{
+	struct stats_queue stats = {
+		.queue = queue,
+		.wakeups = __atomic_load_n(&q->wakeups, __ATOMIC_RELAXED),
+		.doorbell = (enum stats_doorbell)atomic_load(&q->doorbell),
+	};
+	json_t *root;
+
+	if (q->counters)
+		stats_counters_read(&stats.counters, q->counters);
+	root = stats_queue_json(&stats);
+	json_object_set_new(root, "packets",
+			    json_integer((json_int_t)__atomic_load_n(&counters->packets,
+								     __ATOMIC_RELAXED)));
+	json_object_set_new(
+		root, "bytes",
+		json_integer((json_int_t)__atomic_load_n(&counters->bytes, __ATOMIC_RELAXED)));
+	json_object_set_new(root, "drops", drops_json(counters));
+	return root;
+}
+
+bool net_pair_stats(const struct net_pair *pair, json_t *queues)
+{
+	return !json_array_append_new(queues, queue_json(&pair->rx_queue, 2 * pair->idx,
+							 &pair->rx.counters)) &&
+	       !json_array_append_new(queues, queue_json(&pair->tx_queue, 2 * pair->idx + 1,
+							 &pair->tx.counters));
+}
