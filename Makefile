@@ -23,6 +23,10 @@ demo: all
 check: all
 	@tests/run-all $(BUILD)
 
+# What the fuzzers' corpora and the tests reach of the code that parses; writes out/coverage.
+coverage: all
+	@tests/coverage $(BUILD)
+
 # Start-up and memory beside QEMU, then what belfry-vdpa costs; writes out/bench-*.json.
 bench: all
 	bench/startup $(BUILD)
@@ -45,4 +49,4 @@ clean:
 distclean: clean
 	rm -rf out
 
-.PHONY: all setup demo check bench lab format tidy clean distclean
+.PHONY: all setup demo check coverage bench lab format tidy clean distclean

@@ -87,7 +87,7 @@ class Net:
     def talk_up(self):
         self.guest.must(f"talk up {self.number}")
 
-    def talk(self, mib=4, seconds=120):
+    def talk(self, mib=2, seconds=120):
         return self.guest.must(f"talk {mib}", seconds)
 
     def talk_in_background(self, mib, times=1):
@@ -141,7 +141,7 @@ def cost_of(vdpa, action):
                     "relayed": vdpa.relayed(after) - vdpa.relayed(before)}
 
 
-def direct(tap, vdpa, net, title, mib=8):
+def direct(tap, vdpa, net, title, mib=4):
     """Doorbells and interrupts without our process: it does nothing in a transfer."""
     net.wait_mapped()
     tap.equal(vdpa.doorbells()[:net.nr_queues], ["mapped"] * net.nr_queues,
@@ -153,7 +153,7 @@ def direct(tap, vdpa, net, title, mib=8):
               f"{title}: belfry-vdpa did nothing meanwhile")
 
 
-def relayed(tap, vdpa, net, title, mib=4):
+def relayed(tap, vdpa, net, title, mib=2):
     """Notifications by eventfd; interrupts are direct all the same."""
     said, cost = cost_of(vdpa, lambda: net.talk(mib))
     tap.matches(said, "talk: whole", f"{title}: data there and back is whole (sha256)")

@@ -14,7 +14,6 @@ import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -166,22 +165,17 @@ class WithStats(Program):
         return json.loads(self.stats_path.read_text())
 
 
-class Blk(WithStats):
-    """belfry-blk, listening."""
+class Backend(WithStats):
+    """One of our back ends, ready to be connected to."""
 
-    def __init__(self, run, program, image, notify, nr_queues=2, log_level="info"):
-        self.socket = run.folder / f"blk{len(run.programs)}.sock"
+    def __init__(self, run, name, arguments):
         ready, ready_of_child = os.pipe()
-        super().__init__(
-            run, "belfry-blk",
-            [program, f"--socket-path={self.socket}", f"--blk-file={image}", f"--notify={notify}",
-             f"--num-queues={nr_queues}", f"--ready-fd={ready_of_child}",
-             f"--log-level={log_level}"],
-            pass_fds=(ready_of_child,))
+        super().__init__(run, name, [*arguments, f"--ready-fd={ready_of_child}"],
+                         pass_fds=(ready_of_child,))
         os.close(ready_of_child)
         try:
             if not select.select([ready], [], [], SOON_S)[0] or not os.read(ready, 16):
-                raise Failed("belfry-blk does not listen")
+                raise Failed(f"{name} is not ready")
         finally:
             os.close(ready)
 
@@ -192,7 +186,7 @@ class Blk(WithStats):
         return [queue["doorbell"] for queue in self.stats()["queues"]]
 
     def wait_doorbells(self, state):
-        wait_until(f"belfry-blk: doorbell of every queue '{state}'",
+        wait_until(f"{self.name}: doorbell of every queue '{state}'",
                    lambda: set(self.doorbells()) == {state})
 
     def terminate(self):
@@ -201,15 +195,26 @@ class Blk(WithStats):
         return self.wait() == 0 and not self.socket.exists()
 
 
+class Blk(Backend):
+    """belfry-blk, listening. @socket: of one that was there before."""
+
+    def __init__(self, run, program, image, notify, nr_queues=2, log_level="info", socket_path=None):
+        self.socket = socket_path or run.folder / f"blk{len(run.programs)}.sock"
+        super().__init__(
+            run, "belfry-blk",
+            [program, f"--socket-path={self.socket}", f"--blk-file={image}", f"--notify={notify}",
+             f"--num-queues={nr_queues}", f"--log-level={log_level}"])
+
+
 class StorageDaemon(Program):
     """qemu-storage-daemon with a writable vhost-user-blk export, listening."""
 
-    def __init__(self, run, image, nr_queues):
+    def __init__(self, run, image, nr_queues, blockdev="driver=file,filename={}", before=()):
         self.socket = run.folder / f"daemon{len(run.programs)}.sock"
         super().__init__(
             run, "qemu-storage-daemon",
-            ["qemu-storage-daemon",
-             "--blockdev", f"driver=file,node-name=disk,filename={image}",
+            [*before, "qemu-storage-daemon",
+             "--blockdev", f"{blockdev.format(image)},node-name=disk",
              "--export", "type=vhost-user-blk,id=export,node-name=disk,writable=on,"
              f"num-queues={nr_queues},addr.type=unix,addr.path={self.socket}"])
         wait_until("socket of qemu-storage-daemon",
@@ -271,7 +276,10 @@ class Guest:
 
     def run(self, command, seconds=COMMAND_S):
         self.send(command)
-        said, match = self.until(r"guest: status (\d+)\n", seconds)
+        try:
+            said, match = self.until(r"guest: status (\d+)\n", seconds)
+        except Failed as failure:
+            raise Failed(f"in the guest: {command}: {failure}") from None
         if match[1] != "0":
             raise Failed(f"in the guest: {command}: status {match[1]}: {said}")
         return said
@@ -286,107 +294,14 @@ class Guest:
         self.send("off")
 
 
-def guest_kernel(run):
-    """Kernel folder and initrd, built by the lab's own tools."""
+def guest_kernel(run, *files):
+    """Kernel folder and initrd, built by the lab's own tools; @files are put into it."""
     initrd = run.folder / "initrd.cpio"
-    made = subprocess.run([ROOT / "lab/guest-initrd", initrd, ROOT / "tests/peer/guest.sh"],
+    made = subprocess.run([ROOT / "lab/guest-initrd", initrd, ROOT / "tests/peer/guest.sh", *files],
                           stdout=subprocess.PIPE, text=True, check=False)
     if made.returncode != 0:
         raise Failed("lab/guest-initrd failed, see its message")
     return pathlib.Path(made.stdout.strip()), initrd
-
-
-class Monitor:
-    """QEMU's monitor as QMP on a UNIX socket; hmp() is what a person would type."""
-
-    def __init__(self, path, qemu):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(SOON_S)
-        wait_until("QEMU's monitor", lambda: listens(path) or not qemu.alive())
-        self.socket.connect(str(path))
-        self.lines = self.socket.makefile("r")
-        self.events = []
-        self.receive()
-        self.call("qmp_capabilities")
-
-    def receive(self):
-        try:
-            line = self.lines.readline()
-        except OSError as error:
-            raise Failed(f"QEMU's monitor: {error}") from None
-        if not line:
-            raise Failed("QEMU's monitor was closed")
-        return json.loads(line)
-
-    def call(self, command, **arguments):
-        request = {"execute": command, "arguments": arguments}
-        self.socket.sendall(json.dumps(request).encode())
-        while True:
-            answer = self.receive()
-            if "event" in answer:
-                self.events.append(answer["event"])
-            elif "error" in answer:
-                raise Failed(f"QEMU's monitor: {command}: {answer['error']['desc']}")
-            else:
-                return answer["return"]
-
-    def hmp(self, line):
-        return self.call("human-monitor-command", **{"command-line": line})
-
-    def wait_event(self, name):
-        """Events before the call count too; each once."""
-        while name not in self.events:
-            answer = self.receive()
-            if "event" in answer:
-                self.events.append(answer["event"])
-        self.events.remove(name)
-
-
-class Qemu(Program):
-    """Debian's QEMU, on its emulated CPU, with a vhost-user disk and guest.sh in its guest."""
-
-    def __init__(self, run, kernel, initrd, blk_socket, device_options):
-        monitor = run.folder / f"monitor{len(run.programs)}.sock"
-        append = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check"
-        super().__init__(
-            run, "qemu",
-            ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
-             "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "256M",
-             "-machine", "q35,memory-backend=mem",
-             "-object", "memory-backend-memfd,id=mem,size=256M,share=on",
-             "-kernel", kernel / "vmlinux", "-initrd", initrd, "-append", append,
-             "-action", "shutdown=pause",
-             "-serial", "stdio", "-qmp", f"unix:{monitor},server=on,wait=off",
-             "-chardev", f"socket,id=c0,path={blk_socket}",
-             "-device", f"vhost-user-blk-pci,chardev=c0,num-queues=2{device_options}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.guest = Guest(self)
-        self.monitor = Monitor(monitor, self)
-
-    def doorbell_pages(self):
-        """Pages over the notify region, as {slot: type}; slot 0 belongs to queue 0."""
-        region = r"([0-9a-f]{16})-([0-9a-f]{16}) \(prio (\d+), ([\w/]+)\): "
-        tree = self.monitor.hmp("info mtree")
-        notify = re.search(region + "virtio-pci-notify-virtio-blk", tree)
-        if not notify and "host-notifier" not in tree:
-            return {}  # the BAR has no address: after a reset
-        if not notify:
-            raise Failed("'info mtree' shows no notify region of a virtio-blk device")
-        first, last = int(notify[1], 16), int(notify[2], 16)
-        pages = {}
-        for page in re.finditer(region + "vhost-user/host-notifier", tree):
-            start, end = int(page[1], 16), int(page[2], 16)
-            if start < first or end > last or end - start != 4095 or (start - first) % 4096:
-                raise Failed(f"not one page inside the notify region {notify[0]}: {page[0]}")
-            if int(page[3]) <= int(notify[3]):
-                raise Failed(f"{page[0]} lies under {notify[0]}")
-            pages[(start - first) // 4096] = page[4]
-        return pages
-
-    def quit(self):
-        """Its way to end; true if it was a good one."""
-        self.monitor.call("quit")
-        return self.wait() == 0
 
 
 def stop_here(number, _frame):

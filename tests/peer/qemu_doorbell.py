@@ -9,7 +9,8 @@ going with stop, reset and power-off.
 import sys
 
 import disk
-from peer import Blk, Qemu, guest_kernel, main, wait_until
+from peer import Blk, guest_kernel, main, wait_until
+from qemu import Qemu, blk_device
 
 BOTH = {0: "ramd", 1: "ramd"}
 
@@ -83,7 +84,7 @@ def test(run):
     kernel, initrd = guest_kernel(run)
     image = disk.image(run)
     blk = Blk(run, sys.argv[1], image, "doorbell", log_level="debug")
-    qemu = Qemu(run, kernel, initrd, blk.socket, ",page-per-vq=on")
+    qemu = Qemu(run, kernel, initrd, [blk_device(0, blk.socket, ",page-per-vq=on")])
     qemu.guest.wait_ready()
     pages_come(run, qemu, blk, "booted")
     disk.read(run, qemu.guest, image, "booted")

@@ -8,14 +8,15 @@ qemu_eventfd.py BELFRY_BLK
 import sys
 
 import disk
-from peer import Blk, Qemu, guest_kernel, main
+from peer import Blk, guest_kernel, main
+from qemu import Qemu, blk_device
 
 
 def test(run):
     kernel, initrd = guest_kernel(run)
     image = disk.image(run)
     blk = Blk(run, sys.argv[1], image, "doorbell")
-    qemu = Qemu(run, kernel, initrd, blk.socket, "")
+    qemu = Qemu(run, kernel, initrd, [blk_device(0, blk.socket)])
     qemu.guest.wait_ready()
     blk.wait_doorbells("refused")
     run.ok(True, "the statistics say that both pages were refused")

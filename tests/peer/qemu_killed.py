@@ -9,7 +9,8 @@ import signal
 import sys
 
 import disk
-from peer import Blk, Failed, Qemu, guest_kernel, main, wait_until
+from peer import Blk, Failed, guest_kernel, main, wait_until
+from qemu import Qemu, blk_device
 
 BUSY = 500  # requests that have to be seen before the kill
 
@@ -42,13 +43,13 @@ def test(run):
     kernel, initrd = guest_kernel(run)
     image = disk.image(run)
     blk = Blk(run, sys.argv[1], image, "doorbell")
-    first = Qemu(run, kernel, initrd, blk.socket, ",page-per-vq=on")
+    first = Qemu(run, kernel, initrd, [blk_device(0, blk.socket, ",page-per-vq=on")])
     first.guest.wait_ready()
     blk.wait_doorbells("mapped")
     kill_while_busy(run, first, blk)
     at_rest = blk.stats()
 
-    second = Qemu(run, kernel, initrd, blk.socket, ",page-per-vq=on")
+    second = Qemu(run, kernel, initrd, [blk_device(0, blk.socket, ",page-per-vq=on")])
     second.guest.wait_ready()
     blk.wait_doorbells("mapped")
     run.ok(len(second.doorbell_pages()) == 2, "the next QEMU got the doorbell pages")
