@@ -76,6 +76,7 @@ int bf_handle_set_mem_table(struct bf_backend *be, struct bf_msg *msg, struct bf
 				       table->nr, reason(ret));
 	for (unsigned i = 0; i < table->nr; i++)
 		bf_msg_take_fd(msg, i);
+	be->nr_repeated_regions = 0;
 	if (be->listening)
 		return bf_postcopy_set_mem_table(be, msg, reply, memory);
 	return bf_backend_swap_memory(be, memory, true);
