@@ -128,8 +128,7 @@ int bf_inflight_map(int fd, uint64_t mmap_size, uint64_t mmap_offset, bool packe
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (!bf_range_ok(mmap_offset, mmap_size, INT64_MAX / 2) ||
-	    (S_ISREG(st.st_mode) &&
-	     !bf_range_ok(mmap_offset, mmap_size, (uint64_t)st.st_size)))
+	    (S_ISREG(st.st_mode) && !bf_range_ok(mmap_offset, mmap_size, (uint64_t)st.st_size)))
 		return -ENXIO;
 	/* Fields are 64 bits wide: a part that begins anywhere cannot be used. */
 	if (mmap_offset % sizeof(uint64_t))

@@ -30,8 +30,8 @@ struct bf_mapping {
 struct bf_memory {
 	unsigned refs; /* atomic */
 	unsigned nr;
-	unsigned cuts_seen; /* atomic: bf_guard_cuts when none of them was ours */
-	bool cut;           /* atomic: one of them was */
+	unsigned cuts_seen;           /* atomic: bf_guard_cuts when none of them was ours */
+	bool cut;                     /* atomic: one of them was */
 	struct bf_mapping **mappings; /* [nr], by gpa; each holds a count */
 	struct bf_space gpa_space;    /* guest-physical addresses: what by_gpa says */
 	struct bf_space uva_space;    /* user addresses, by_uva */

@@ -45,41 +45,6 @@ struct bf_dirty {
 	uint32_t first[]; /* by head: its list */
 };
 
-static int make(struct bf_virtq *vq)
-{
-	struct bf_dirty *dirty = calloc(1, sizeof(*dirty) + vq->size * sizeof(dirty->first[0]));
-
-	if (!dirty)
-		return -ENOMEM;
-	dirty->nodes = calloc(POOL, sizeof(*dirty->nodes));
-	if (!dirty->nodes) {
-		free(dirty);
-		return -ENOMEM;
-	}
-	dirty->fresh = 1;
-	vq->dirty = dirty;
-	return 0;
-}
-
-int bf_dirty_attach(struct bf_virtq *vq, const struct bf_virtq_extras *extras)
-{
-	struct bf_dirty_log *old = vq->dirty ? vq->dirty->log : NULL;
-	struct bf_dirty *dirty;
-	int ret = vq->dirty ? 0 : make(vq);
-
-	if (ret)
-		return ret;
-	/* A log in place of another: what is remembered of requests in flight stays. */
-	dirty = vq->dirty;
-	dirty->log = bf_dirty_log_ref(extras->log);
-	bf_dirty_log_unref(old);
-	dirty->log_used = extras->log_used;
-	dirty->used_gpa = extras->log_used_gpa;
-	dirty->log_fd = extras->log_fd;
-	dirty->ring_memory = NULL;
-	return 0;
-}
-
 void bf_dirty_detach(struct bf_virtq *vq)
 {
 	struct bf_dirty *dirty = vq->dirty;
@@ -145,8 +110,8 @@ bool bf_dirty_element(struct bf_virtq *vq, uint64_t address, uint32_t len)
 
 	/* The walk has just translated all of it; each turn is another span. */
 	while (left) {
-		const struct bf_span *span = dirty->hint < space->nr ? &space->spans[dirty->hint]
-								     : NULL;
+		const struct bf_span *span =
+			dirty->hint < space->nr ? &space->spans[dirty->hint] : NULL;
 		uint64_t piece;
 
 		if (!span || address - span->start >= span->size) {
@@ -249,4 +214,53 @@ void bf_dirty_signal(struct bf_virtq *vq)
 		return;
 	dirty->logged = false;
 	bf_eventfd_signal(dirty->log_fd);
+}
+
+static int make(struct bf_virtq *vq)
+{
+	struct bf_dirty *dirty = calloc(1, sizeof(*dirty) + vq->size * sizeof(dirty->first[0]));
+
+	if (!dirty)
+		return -ENOMEM;
+	dirty->nodes = calloc(POOL, sizeof(*dirty->nodes));
+	if (!dirty->nodes) {
+		free(dirty);
+		return -ENOMEM;
+	}
+	dirty->fresh = 1;
+	vq->dirty = dirty;
+	return 0;
+}
+
+/* What the start wrote, or a recovery of requests in flight, was before there was a log. */
+static void mark_all_used(struct bf_virtq *vq)
+{
+	if (vq->format == &bf_packed_format) {
+		bf_dirty_ring(vq, 0, bf_packed_ring_size(vq->size));
+		bf_dirty_used(vq, 0, sizeof(struct bf_packed_event));
+	} else {
+		bf_dirty_used(vq, 0, bf_used_size(vq->size));
+	}
+}
+
+int bf_dirty_attach(struct bf_virtq *vq, const struct bf_virtq_extras *extras)
+{
+	struct bf_dirty_log *old = vq->dirty ? vq->dirty->log : NULL;
+	bool first = !vq->dirty;
+	struct bf_dirty *dirty;
+	int ret = first ? make(vq) : 0;
+
+	if (ret)
+		return ret;
+	/* A log in place of another: what is remembered of requests in flight stays. */
+	dirty = vq->dirty;
+	dirty->log = bf_dirty_log_ref(extras->log);
+	bf_dirty_log_unref(old);
+	dirty->log_used = extras->log_used;
+	dirty->used_gpa = extras->log_used_gpa;
+	dirty->log_fd = extras->log_fd;
+	dirty->ring_memory = NULL;
+	if (first)
+		mark_all_used(vq);
+	return 0;
 }

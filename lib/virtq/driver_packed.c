@@ -75,8 +75,7 @@ static int look(const struct bf_driver_ring *ring, uint32_t *id, uint32_t *len)
 	uint16_t flags = bf_load16_acquire(&desc->flags);
 	bool wrap = bf_packed_wrap(ring->last_used);
 
-	if (ring->last_used == ring->published_idx || !!(flags & BF_PACKED_AVAIL) != wrap ||
-	    !!(flags & BF_PACKED_USED) != wrap)
+	if (!!(flags & BF_PACKED_AVAIL) != wrap || !!(flags & BF_PACKED_USED) != wrap)
 		return 0;
 	*id = bf_load16(&desc->id);
 	*len = flags & VRING_DESC_F_WRITE ? bf_load32(&desc->len) : 0;

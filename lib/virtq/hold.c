@@ -41,6 +41,8 @@ void bf_virtq_wait_released(struct bf_virtq *vq)
 /* By a walk over all names, so that any number of changes may be on their way: old stays old. */
 void bf_virtq_mark_old(struct bf_virtq *vq)
 {
+	if (!vq->running)
+		return;
 	for (unsigned i = 0; i < vq->size && vq->nr_in_flight; i++)
 		if (vq->in_flight[i])
 			vq->in_flight[i] |= BF_TAKEN_OLD;

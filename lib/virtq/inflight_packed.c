@@ -40,10 +40,11 @@ _Static_assert(offsetof(struct bf_inflight_packed, old_used_wrap_counter) == 21,
 
 static void store_positions(struct bf_inflight_packed *region, uint16_t used, uint16_t old)
 {
-	union positions positions = {
-		{ (uint16_t)bf_packed_idx(used), (uint16_t)bf_packed_idx(old),
-		  bf_packed_wrap(used), bf_packed_wrap(old), { 0, 0 } }
-	};
+	union positions positions = { { (uint16_t)bf_packed_idx(used),
+					(uint16_t)bf_packed_idx(old),
+					bf_packed_wrap(used),
+					bf_packed_wrap(old),
+					{ 0, 0 } } };
 	uint64_t *word = (void *)&region->used_idx;
 
 	TRACK(*word, positions.word);
@@ -186,7 +187,7 @@ struct findings {
 	uint16_t free_head, used; /* after the batch in doubt was taken for given, or not */
 	unsigned nr_descriptors;  /* in flight */
 	/* [entries] */
-	enum entry_use { LOST, FREE, BUSY } *use;
+	enum entry_use { LOST, FREE, BUSY } * use;
 };
 
 /* Is the descriptor at @position what a driver makes available in that turn? */

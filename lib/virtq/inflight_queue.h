@@ -49,14 +49,14 @@ struct bf_inflight_queue {
 	uint16_t *batch; /* [size]: pushed since the last publish, by name, in order */
 	unsigned nr_again, next_again;
 	uint16_t last_batch_head; /* split: as in the region */
-	struct bf_again *again; /* [nr_again]; what lies before next_again has been given */
-	bool *is_again;         /* [size] by name */
+	struct bf_again *again;   /* [nr_again]; what lies before next_again has been given */
+	bool *is_again;           /* [size] by name */
 
 	/* Packed only. Links end with `entries`. */
-	uint16_t entries;   /* of the region */
-	uint16_t free_head; /* as in the region */
-	uint16_t used;      /* position up to which the driver was told */
-	uint16_t *next;     /* [entries]: as in the region, what matters of it */
+	uint16_t entries;                     /* of the region */
+	uint16_t free_head;                   /* as in the region */
+	uint16_t used;                        /* position up to which the driver was told */
+	uint16_t *next;                       /* [entries]: as in the region, what matters of it */
 	struct bf_inflight_entries *of_id;    /* [size] */
 	struct bf_inflight_packed_desc *copy; /* [entries]: as they were at attach, for `again` */
 };

@@ -73,7 +73,7 @@ struct copy {
 		bool marked;
 		uint16_t next;
 		uint64_t counter;
-	} *entries; /* [size] */
+	} * entries; /* [size] */
 };
 
 static int read_region(const struct bf_virtq *vq, const struct bf_inflight_split *region,
@@ -177,9 +177,9 @@ static int recover(struct bf_virtq *vq, struct bf_inflight_queue *queue, struct 
 	}
 	for (unsigned i = 0; i < vq->size; i++)
 		if (copy->entries[i].marked)
-			queue->again[queue->nr_again++] = (struct bf_again){
-				.counter = copy->entries[i].counter, .head = (uint16_t)i
-			};
+			queue->again[queue->nr_again++] =
+				(struct bf_again){ .counter = copy->entries[i].counter,
+						   .head = (uint16_t)i };
 	queue->last_batch_head = copy->last_batch_head;
 	vq->next_avail = vq->seen_avail = (uint16_t)(vq->next_used + queue->nr_again);
 	return 0;

@@ -137,8 +137,8 @@ static int follow(struct bf_walk *walk, uint16_t *id)
 }
 
 /* The short way. How many, of at most @nr, with as many in @iov. */
-static unsigned pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr,
-			  struct iovec *iov)
+static unsigned __attribute__((noinline))
+pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iovec *iov)
 {
 	const struct bf_span span = bf_virtq_span(vq);
 	const struct bf_packed_desc *ring = vq->ring;
@@ -146,7 +146,6 @@ static unsigned pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned
 	unsigned i, size = vq->size, idx = bf_packed_idx(vq->next_avail);
 	unsigned wrap = vq->next_avail & BF_PACKED_WRAP, left = room(vq);
 	unsigned expected = wrap ? BF_PACKED_AVAIL : BF_PACKED_USED;
-	bool in_order = vq->in_order;
 
 	if (nr > left)
 		nr = left;
@@ -168,8 +167,6 @@ static unsigned pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned
 		if (!bf_plain_chain(&span, address, (uint32_t)rest, flags, id, &chains[i], &iov[i]))
 			break;
 		in_flight[id] = 1;
-		if (__builtin_expect(in_order, 0))
-			bf_order_add(vq, id, chains[i].nr_in);
 		if (++idx == size) {
 			idx = 0;
 			wrap ^= BF_PACKED_WRAP;
@@ -178,6 +175,8 @@ static unsigned pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned
 	}
 	vq->next_avail = (uint16_t)(idx | wrap);
 	vq->nr_in_flight += i;
+	for (unsigned n = 0; vq->in_order && n < i; n++)
+		bf_order_add(vq, chains[n].head, chains[n].nr_in);
 	return i;
 }
 

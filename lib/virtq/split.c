@@ -128,15 +128,14 @@ static void prefetch(const struct bf_virtq *vq, unsigned nr)
 }
 
 /* The short way. How many, of at most @nr that are there and as many in @iov. */
-static unsigned pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr,
-			  struct iovec *iov)
+static unsigned __attribute__((noinline))
+pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iovec *iov)
 {
 	const struct bf_span span = bf_virtq_span(vq);
 	const struct bf_desc *table = vq->desc;
 	const bf_le16 *ring = vq->avail->ring;
 	uint32_t *in_flight = vq->in_flight;
 	unsigned i, size = vq->size, position = vq->next_avail;
-	bool in_order = vq->in_order;
 
 	for (i = 0; i < nr; i++) {
 		uint16_t head = bf_load16(&ring[(position + i) & (size - 1)]);
@@ -152,11 +151,11 @@ static unsigned pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned
 				    &chains[i], &iov[i]))
 			break;
 		in_flight[head] = 1;
-		if (__builtin_expect(in_order, 0))
-			bf_order_add(vq, head, chains[i].nr_in);
 	}
 	vq->next_avail = (uint16_t)(position + i);
 	vq->nr_in_flight += i;
+	for (unsigned n = 0; vq->in_order && n < i; n++)
+		bf_order_add(vq, chains[n].head, chains[n].nr_in);
 	return i;
 }
 

@@ -220,6 +220,9 @@ unsigned bf_virtq_take_posted(struct bf_virtq *vq)
 
 void bf_virtq_miss_answered(struct bf_virtq *vq, int error)
 {
+	/* An answer to a question of before a stop. */
+	if (!vq->waiting)
+		return;
 	vq->waiting = false;
 	if (error && !vq->broken)
 		bf_virtq_break(vq, error,

@@ -69,8 +69,9 @@ int bf_walk_add(struct bf_walk *walk, const struct bf_element *element)
 	walk->writing = writable;
 	if (!element->len)
 		return add_empty(vq, element, perm);
-	pieces = bf_space_iov(&vq->space, element->gpa, element->len, perm, walk->iov + walk->nr_iov,
-			      walk->max_iov - walk->nr_iov, &vq->hint, &missing);
+	pieces =
+		bf_space_iov(&vq->space, element->gpa, element->len, perm, walk->iov + walk->nr_iov,
+			     walk->max_iov - walk->nr_iov, &vq->hint, &missing);
 	if (pieces == -E2BIG && vq->iov_rest)
 		return -EAGAIN;
 	if (pieces == -E2BIG)
@@ -120,7 +121,8 @@ int bf_table_open(struct bf_virtq *vq, const struct bf_element *element, struct 
 	pieces = bf_space_iov(&vq->space, element->gpa, element->len, BF_PERM_READ, table->part, 2,
 			      &vq->hint, &missing);
 	if (pieces == -E2BIG)
-		return bf_virtq_break(vq, -EFAULT, "indirect table at 0x%llx in more than two pieces",
+		return bf_virtq_break(vq, -EFAULT,
+				      "indirect table at 0x%llx in more than two pieces",
 				      (unsigned long long)element->gpa);
 	if (pieces < 0)
 		return absent(vq, missing, BF_PERM_READ, element, "indirect table");

@@ -84,10 +84,9 @@ static void a_cut_file_is_an_error_of_its_map(void **state)
 
 	/* A map that shares the broken mapping is cut too, and one made anew is not. */
 	{
-		const struct bf_memory_region region = { .gpa = 0x5000000,
-							 .size = PAGE,
-							 .uva = 0x5000000,
-							 .fd = dup(fds[1]) };
+		const struct bf_memory_region region = {
+			.gpa = 0x5000000, .size = PAGE, .uva = 0x5000000, .fd = dup(fds[1])
+		};
 		struct bf_memory *more, *again;
 
 		assert_int_equal(bf_memory_with(memory, &region, &more), 0);
@@ -260,9 +259,8 @@ static void after_the_map_is_gone(void)
 	memory = memory_of(&fd, 1, 2);
 	hva = byte(memory, 0);
 	bf_memory_unref(memory);
-	if (ftruncate(fd, PAGE) < 0 ||
-	    mmap((void *)(uintptr_t)hva, 2 * PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) ==
-		    MAP_FAILED)
+	if (ftruncate(fd, PAGE) < 0 || mmap((void *)(uintptr_t)hva, 2 * PAGE, PROT_READ,
+					    MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
 		_exit(38);
 	(void)hva[PAGE];
 }
@@ -289,14 +287,10 @@ static const struct {
 	void (*body)(void);
 	int expected;
 } children[] = {
-	{ foreign_with_default, -SIGBUS },
-	{ foreign_ignored, -SIGBUS },
-	{ foreign_with_handler, 33 },
-	{ ours_with_handler, 7 },
-	{ sent_with_default, -SIGBUS },
-	{ sent_ignored, 7 },
-	{ sent_with_handler, 7 },
-	{ after_the_map_is_gone, -SIGBUS },
+	{ foreign_with_default, -SIGBUS }, { foreign_ignored, -SIGBUS },
+	{ foreign_with_handler, 33 },      { ours_with_handler, 7 },
+	{ sent_with_default, -SIGBUS },    { sent_ignored, 7 },
+	{ sent_with_handler, 7 },          { after_the_map_is_gone, -SIGBUS },
 };
 #define NR_CHILDREN (sizeof(children) / sizeof(children[0]))
 static int results[NR_CHILDREN];

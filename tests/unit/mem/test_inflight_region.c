@@ -27,9 +27,8 @@ static void is_made_and_mapped_again(void **state)
 		/* Nobody takes it away from a device. */
 		status = ftruncate(fd, 0);
 		assert_int_equal(status, -1);
-		assert_int_equal(bf_inflight_map(fd, bf_inflight_size(ours), 0, packed, 3, 100,
-						 &theirs),
-				 0);
+		assert_int_equal(
+			bf_inflight_map(fd, bf_inflight_size(ours), 0, packed, 3, 100, &theirs), 0);
 		for (unsigned q = 0; q < 3; q++) {
 			uint64_t *a = bf_inflight_queue(ours, q, &size), *b;
 

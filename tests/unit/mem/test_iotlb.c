@@ -106,8 +106,8 @@ static void agrees_with_a_table_of_bytes(void **state)
 			assert_int_equal(bf_iotlb_invalidate(iotlb, BASE + at, size), 0);
 			set(at, size, 0, 0);
 		} else {
-			assert_int_equal(
-				bf_iotlb_update(iotlb, memory, BASE + at, size, uva, perm), 0);
+			assert_int_equal(bf_iotlb_update(iotlb, memory, BASE + at, size, uva, perm),
+					 0);
 			set(at, size, uva, perm);
 		}
 		check_all(iotlb, memory);

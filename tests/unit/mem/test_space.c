@@ -34,8 +34,7 @@ static void invent(void)
 
 		if (at + size > TOP)
 			return;
-		spans[space.nr++] =
-			(struct bf_span){ at, size, bytes + place_at, gpa, perm };
+		spans[space.nr++] = (struct bf_span){ at, size, bytes + place_at, gpa, perm };
 		for (unsigned i = 0; i < size; i++) {
 			place[at + i] = bytes + place_at + i;
 			permission[at + i] = perm;

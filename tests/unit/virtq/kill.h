@@ -20,8 +20,8 @@ void tracked_free(void *memory);
 		tracked_store();                                       \
 		__atomic_store_n(&(field), (value), __ATOMIC_RELAXED); \
 	} while (0)
-#define TRACK_POINT()     tracked_store()
-#define calloc(nr, size)  tracked_calloc((nr), (size))
-#define free(memory)      tracked_free(memory)
+#define TRACK_POINT()    tracked_store()
+#define calloc(nr, size) tracked_calloc((nr), (size))
+#define free(memory)     tracked_free(memory)
 
 #endif

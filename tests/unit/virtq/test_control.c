@@ -90,6 +90,8 @@ static void a_miss_waits_for_its_answer(void **state)
 	/* Told once. */
 	assert_int_equal(signals(post_fd), 1);
 	assert_int_equal(bf_virtq_take_posted(fake.vq), BF_POST_MISS);
+	/* And not looked at again until there is an answer. */
+	assert_int_equal(bf_virtq_pop(fake.vq, &chain), 0);
 	assert_int_equal(bf_virtq_take_posted(fake.vq), 0);
 	assert_int_equal(fake.vq->missing_iova, BUFFER + 100);
 	assert_int_equal(fake.vq->missing_perm, BF_PERM_WRITE);
@@ -143,6 +145,7 @@ static void a_ring_that_goes_is_not_moved(void **state)
 
 static void gpa_and_bad_starts(void **state)
 {
+	static _Alignas(64) uint8_t region[1024];
 	struct bf_virtq_extras extras = none();
 	struct fake fake;
 	struct bf_virtq before;
@@ -154,6 +157,14 @@ static void gpa_and_bad_starts(void **state)
 	extras.ring_gpa = true;
 	assert_int_equal(bf_virtq_start_with(fake.vq, &fake.setup, &extras, NULL, NULL), -EFAULT);
 	assert_memory_equal(&before, fake.vq, sizeof(before));
+	/* Found, but there are requests of before, and their record is too small. */
+	extras.ring_gpa = false;
+	extras.inflight = region;
+	extras.inflight_size = SIZE / 2;
+	assert_int_equal(bf_virtq_start_with(fake.vq, &fake.setup, &extras, NULL, NULL), -EINVAL);
+	assert_memory_equal(&before, fake.vq, sizeof(before));
+	extras = none();
+	extras.ring_gpa = true;
 	fake.setup.desc_uva -= UVA_OFFSET;
 	fake.setup.avail_uva -= UVA_OFFSET;
 	fake.setup.used_uva -= UVA_OFFSET;

@@ -421,7 +421,8 @@ static void the_pool_is_used_up(void **state)
 		assert_true(is_marked(page * PAGE));
 
 	/* What becomes no request takes no room: here, each time, for a miss at its end. */
-	set_indirect(fake, MEMORY_END - PAGE, 0, (struct raw_desc){ 0, 4095 * 16, WRITE | NEXT, 1 });
+	set_indirect(fake, MEMORY_END - PAGE, 0,
+		     (struct raw_desc){ 0, 4095 * 16, WRITE | NEXT, 1 });
 	set_indirect(fake, MEMORY_END - PAGE, 1, (struct raw_desc){ HOLE, 16, WRITE, 0 });
 	set_desc(fake, 0, UVA_OFFSET + MEMORY_END - PAGE, 32, INDIRECT, 0);
 	offer(fake, 0);

@@ -270,12 +270,12 @@ static void packed_regions_that_contradict_themselves(void **state)
 	in_flight_packed();
 	good = *packed;
 	memcpy(entries, packed->desc, sizeof(entries));
-#define SPOILT(...)                                                   \
-	do {                                                          \
-		__VA_ARGS__;                                          \
-		refused();                                            \
-		memcpy(packed, &good, sizeof(good));                  \
-		memcpy(packed->desc, entries, sizeof(entries));       \
+#define SPOILT(...)                                             \
+	do {                                                    \
+		__VA_ARGS__;                                    \
+		refused();                                      \
+		memcpy(packed, &good, sizeof(good));            \
+		memcpy(packed->desc, entries, sizeof(entries)); \
 	} while (0)
 	SPOILT(packed->version = 2);
 	SPOILT(packed->desc_num = RING - 1);
@@ -289,8 +289,8 @@ static void packed_regions_that_contradict_themselves(void **state)
 	SPOILT(packed->desc[0].num = 0);
 	SPOILT(packed->desc[0].num = RING + 1);
 	SPOILT(packed->desc[0].num = 0xffff);
-	SPOILT(packed->desc[0].num = 3);       /* into the free list */
-	SPOILT(packed->desc[0].next = 0);      /* itself */
+	SPOILT(packed->desc[0].num = 3);  /* into the free list */
+	SPOILT(packed->desc[0].next = 0); /* itself */
 	SPOILT(packed->desc[0].next = ENTRIES);
 	SPOILT(packed->desc[0].next = 0xffff);
 	SPOILT(packed->desc[1].id = RING);

@@ -35,7 +35,7 @@ void tracked_free(void *memory);
 #define MAX_RING 8
 
 enum order { FIRST, LAST, ALTERNATING, NR_ORDERS };
-enum variant { PLAIN, POP_BETWEEN, UNPOP, NR_VARIANTS };
+enum variant { PLAIN, POP_BETWEEN, UNPOP, IN_ORDER, NR_VARIANTS };
 
 static struct {
 	bool packed;
@@ -47,18 +47,19 @@ static struct {
 } now;
 
 static struct bf_memory *memory;
-static uint8_t *shared;              /* all of it */
-static uint8_t *part;                /* the in-flight region's part */
-static unsigned served[REQUESTS];    /* times */
+static uint8_t *shared;           /* all of it */
+static uint8_t *part;             /* the in-flight region's part */
+static unsigned served[REQUESTS]; /* times */
 static unsigned stores, kill_at;
 static bool by_signal;
 static jmp_buf death;
 
 static void __attribute__((noreturn)) wrong(const char *what, unsigned request)
 {
-	fail_msg("%s: request %u; %s ring, start %#x, batch %u, order %u, variant %u, killed at %u and %u",
-		 what, request, now.packed ? "packed" : "split", now.start, now.batch, now.order,
-		 now.variant, now.kills[0], now.kills[1]);
+	fail_msg(
+		"%s: request %u; %s ring, start %#x, batch %u, order %u, variant %u, killed at %u and %u",
+		what, request, now.packed ? "packed" : "split", now.start, now.batch, now.order,
+		now.variant, now.kills[0], now.kills[1]);
 	abort();
 }
 
@@ -233,6 +234,17 @@ static void complete(unsigned id)
 	driver.id[id].out = false;
 }
 
+/* In order one used entry may stand for several requests: all up to its own. */
+static unsigned oldest_before(unsigned id)
+{
+	unsigned oldest = id;
+
+	for (unsigned i = 0; now.variant == IN_ORDER && i < driver.size; i++)
+		if (driver.id[i].out && driver.id[i].request < driver.id[oldest].request)
+			oldest = i;
+	return oldest;
+}
+
 static void collect_split(void)
 {
 	struct raw_desc *desc = (void *)shared;
@@ -241,13 +253,16 @@ static void collect_split(void)
 	while (driver.used != used[1]) {
 		uint32_t *elem = (uint32_t *)(void *)(shared + USED_AT + 4) +
 				 2 * (driver.used % driver.size);
-		unsigned id = elem[0];
+		unsigned last = elem[0], id;
 
-		complete(id);
-		driver.busy[id] = false;
-		if (driver.id[id].nr == 2)
-			driver.busy[desc[id].next] = false;
-		driver.used++;
+		do {
+			id = last < driver.size ? oldest_before(last) : last;
+			complete(id);
+			driver.busy[id] = false;
+			if (driver.id[id].nr == 2)
+				driver.busy[desc[id].next] = false;
+			driver.used++;
+		} while (id != last);
 	}
 }
 
@@ -258,12 +273,16 @@ static void collect_packed(void)
 	for (;;) {
 		struct raw_packed *desc = &ring[driver.next_used.idx];
 		bool wrap = driver.next_used.wrap;
+		unsigned last = desc->id, id;
 
 		if (!!(desc->flags & 1u << 7) != wrap || !!(desc->flags & 1u << 15) != wrap)
 			return;
-		complete(desc->id);
-		step(&driver.next_used, driver.id[desc->id].nr);
-		driver.nr_free += driver.id[desc->id].nr;
+		do {
+			id = last < driver.size ? oldest_before(last) : last;
+			complete(id);
+			step(&driver.next_used, driver.id[id].nr);
+			driver.nr_free += driver.id[id].nr;
+		} while (id != last);
 	}
 }
 
@@ -323,15 +342,15 @@ static void start(uint32_t base)
 		.desc_uva = UVA,
 		.avail_uva = UVA + AVAIL_AT,
 		.used_uva = UVA + USED_AT,
-		.features = now.packed ? 1ull << VIRTIO_F_RING_PACKED : 0,
+		.features = (now.packed ? 1ull << VIRTIO_F_RING_PACKED : 0) |
+			    (now.variant == IN_ORDER ? 1ull << VIRTIO_F_IN_ORDER : 0),
 		.kick_fd = -1,
 		.call_fd = -1,
 		.err_fd = -1,
 	};
-	const struct bf_virtq_extras extras = { .log_fd = -1,
-						.post_fd = -1,
-						.inflight = part,
-						.inflight_size = MAX_RING };
+	const struct bf_virtq_extras extras = {
+		.log_fd = -1, .post_fd = -1, .inflight = part, .inflight_size = MAX_RING
+	};
 	const char *why = "nothing";
 
 	device.nr_held = 0;
@@ -388,6 +407,20 @@ static void give_one(unsigned turn)
 		device.held[i] = device.held[i + 1];
 }
 
+/* The oldest, as one batch: those that have nothing to be written take one used entry together. */
+static void give_in_order(unsigned nr)
+{
+	struct bf_done done[MAX_RING] = { { 0 } };
+
+	for (unsigned i = 0; i < nr; i++) {
+		served[device.held[i].request]++;
+		done[i].head = device.held[i].head;
+	}
+	bf_virtq_push_batch(device.vq, done, nr);
+	device.nr_held -= nr;
+	memmove(device.held, device.held + nr, device.nr_held * sizeof(device.held[0]));
+}
+
 static void serve(bool with_driver)
 {
 	for (unsigned turn = 0;; turn++) {
@@ -396,7 +429,10 @@ static void serve(bool with_driver)
 			;
 		if (!device.nr_held)
 			return;
-		for (unsigned i = 0; i < now.batch && device.nr_held; i++) {
+		if (now.variant == IN_ORDER)
+			give_in_order(device.nr_held < now.batch ? device.nr_held : now.batch);
+		for (unsigned i = 0; now.variant != IN_ORDER && i < now.batch && device.nr_held;
+		     i++) {
 			give_one(turn + i);
 			if (now.variant == POP_BETWEEN)
 				take(1);
@@ -472,7 +508,7 @@ static unsigned long runs;
 static void kill_everywhere(bool packed, enum variant variant)
 {
 	for (unsigned s = 0; s < 4; s++) {
-		for (unsigned o = 0; o < NR_ORDERS; o++) {
+		for (unsigned o = 0; o < (variant == IN_ORDER ? 1 : NR_ORDERS); o++) {
 			for (unsigned b = 1; b <= 4; b++) {
 				now.packed = packed;
 				now.start = packed ? packed_starts[s] : split_starts[s];
@@ -528,7 +564,7 @@ static void packed_killed_again(void **state)
 	kill_twice(true);
 }
 
-/* The same by SIGKILL: a process that takes what there is, and gives back two at a time. */
+/* Some of the same by SIGKILL: a process that takes what there is, and gives back two at a time. */
 static void killed_by_signal(bool packed)
 {
 	now.packed = packed;
@@ -536,7 +572,7 @@ static void killed_by_signal(bool packed)
 	now.batch = 2;
 	now.order = LAST;
 	now.variant = PLAIN;
-	for (unsigned n = 1;; n++) {
+	for (unsigned n = packed ? 1 : 2;; n += 7) {
 		int status;
 		pid_t child;
 

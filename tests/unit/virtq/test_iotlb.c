@@ -283,17 +283,17 @@ static void a_ring_that_is_missing(void **state)
 	open_all(false);
 	bf_virtq_stop(fake->vq);
 	bf_iotlb_clear(iotlb);
-	assert_int_equal(
-		bf_virtq_start_with(fake->vq, &fake->setup, &extras, &missing, &why), -EAGAIN);
+	assert_int_equal(bf_virtq_start_with(fake->vq, &fake->setup, &extras, &missing, &why),
+			 -EAGAIN);
 	assert_int_equal(missing, IOVA + RING_GPA);
 	tell_of(RING_GPA, used, 3);
-	assert_int_equal(
-		bf_virtq_start_with(fake->vq, &fake->setup, &extras, &missing, &why), -EAGAIN);
+	assert_int_equal(bf_virtq_start_with(fake->vq, &fake->setup, &extras, &missing, &why),
+			 -EAGAIN);
 	assert_int_equal(missing, IOVA + RING_GPA + used);
 	/* The used ring is written. */
 	tell_of(RING_GPA + used, PAGE, 1);
-	assert_int_equal(
-		bf_virtq_start_with(fake->vq, &fake->setup, &extras, &missing, &why), -EAGAIN);
+	assert_int_equal(bf_virtq_start_with(fake->vq, &fake->setup, &extras, &missing, &why),
+			 -EAGAIN);
 	/* In two entries that touch, with unlike permissions. */
 	tell_of(RING_GPA + used, 8, 3);
 	tell_of(RING_GPA + used + 8, PAGE, 2);
@@ -305,9 +305,9 @@ static void a_ring_that_is_missing(void **state)
 static void memory_that_is_cut(void **state)
 {
 	int fd = make_memfd("bf-cut", 128 * KIB, 0);
-	const struct bf_memory_region region = {
-		.size = 128 * KIB, .uva = UVA_OFFSET, .fd = dup(fd)
-	};
+	const struct bf_memory_region region = { .size = 128 * KIB,
+						 .uva = UVA_OFFSET,
+						 .fd = dup(fd) };
 	struct sigaction cmockas;
 	struct bf_chain chain;
 	const char *reason;
