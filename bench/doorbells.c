@@ -29,6 +29,7 @@
 #define SAMPLES      4001u
 #define REST_NS      60000u /* the receiver falls asleep, or comes to rest */
 #define WARM_SAMPLES 200u
+#define BURST        20000u
 
 static uint64_t now_ns(void)
 {
@@ -128,21 +129,29 @@ struct channel {
 	enum way way;
 	int fd;
 	uint32_t *word;
+	atomic_bool ending;
 	_Alignas(64) atomic_uint heard; /* samples */
 	_Alignas(64) uint64_t heard_at;
 	double sender[SAMPLES], latency[SAMPLES];
 };
 
-static void pin(unsigned cpu)
-{
-	cpu_set_t all, one;
+static cpu_set_t usable; /* CPUs, as it was before anybody was pinned */
 
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	/* Only a better measurement if it works. */
-	if (sched_getaffinity(0, sizeof(all), &all) || !CPU_ISSET(cpu, &all) ||
-	    sched_setaffinity(0, sizeof(one), &one))
+/* The calling thread to the @nth of them. Only a better measurement if it works. */
+static void pin(int nth)
+{
+	cpu_set_t one;
+	int cpu;
+
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &usable) || nth--)
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		if (sched_setaffinity(0, sizeof(one), &one))
+			perror("sched_setaffinity");
 		return;
+	}
 }
 
 static void hear(struct channel *c)
@@ -172,6 +181,8 @@ static void *receive(void *arg)
 		c->heard_at = now_ns();
 		atomic_store_explicit(&c->heard, i + 1, memory_order_release);
 	}
+	while (c->way != EVENTFD_ASLEEP && !atomic_load_explicit(&c->ending, memory_order_acquire))
+		hear(c);
 	return NULL;
 }
 
@@ -232,6 +243,21 @@ static void take_samples(struct channel *c, double clock)
 	}
 }
 
+/* To a receiver that polls: less than the clock can tell of one, so many on end. */
+static double sender_cost(struct channel *c)
+{
+	uint64_t start = now_ns();
+	double cost;
+	unsigned i;
+
+	for (i = 0; i < BURST; i++)
+		notify(c);
+	cost = (double)(now_ns() - start) / BURST;
+	atomic_store(&c->ending, true);
+	notify(c);
+	return cost;
+}
+
 static void measure_way(enum way way, double *sender, double *latency)
 {
 	static struct channel channel;
@@ -247,8 +273,8 @@ static void measure_way(enum way way, double *sender, double *latency)
 	if (pthread_create(&thread, NULL, receive, &channel))
 		die("thread");
 	take_samples(&channel, clock_cost());
+	*sender = way == EVENTFD_ASLEEP ? median(channel.sender, SAMPLES) : sender_cost(&channel);
 	pthread_join(thread, NULL);
-	*sender = median(channel.sender, SAMPLES);
 	*latency = median(channel.latency, SAMPLES);
 	doorbell_pages_done(&pages);
 	close(channel.fd);
@@ -265,6 +291,10 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "usage: bench-doorbells [--json]\n");
 		return 2;
 	}
+	if (sched_getaffinity(0, sizeof(usable), &usable))
+		die("sched_getaffinity");
+	if (CPU_COUNT(&usable) < 2)
+		fprintf(stderr, "bench-doorbells: one CPU only: latencies mean nothing\n");
 	pin(0);
 	printf(json ? "{\"scan\": [" : "ns to look at one idle doorbell:\n");
 	for (i = 0; i < 2 * sizeof(numbers) / sizeof(*numbers); i++)
@@ -275,8 +305,8 @@ int main(int argc, char *argv[])
 	printf(json ? "], \"notification\": [" : "ns for a notification, sender and latency:\n");
 	for (i = 0; i < sizeof(way_names) / sizeof(*way_names); i++) {
 		measure_way((enum way)i, &sender, &latency);
-		printf(json ? "%s{\"way\": \"%s\", \"sender_ns\": %.0f, \"latency_ns\": %.0f}"
-			    : "%s%-28s %8.0f %8.0f\n",
+		printf(json ? "%s{\"way\": \"%s\", \"sender_ns\": %.1f, \"latency_ns\": %.0f}"
+			    : "%s%-28s %8.1f %8.0f\n",
 		       json && i ? ", " : "", way_names[i], sender, latency);
 	}
 	printf(json ? "]}\n" : "");

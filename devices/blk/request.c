@@ -78,19 +78,20 @@ static size_t copy_to(struct cursor *at, uint64_t room, const void *from, size_t
 	return done;
 }
 
-static struct header read_header(struct cursor *at)
+/* The caller knows that there are as many bytes. */
+static struct header read_header(const struct bf_chain *chain)
 {
+	struct cursor out = { .iov = chain->iov, .nr = chain->nr_out };
 	uint8_t raw[BLK_HEADER_SIZE];
 	uint32_t type;
 	uint64_t sector;
 
 	/* Nearly always in one piece: then this is two loads. */
-	if (at->iov->iov_len >= sizeof(raw)) {
-		memcpy(raw, at->iov->iov_base, sizeof(raw));
-		at->skip = sizeof(raw);
+	if (chain->iov->iov_len >= sizeof(raw)) {
+		memcpy(raw, chain->iov->iov_base, sizeof(raw));
 		__asm__ __volatile__("" ::: "memory"); /* as in copy_from() */
 	} else {
-		copy_from(at, raw, sizeof(raw));
+		copy_from(&out, raw, sizeof(raw));
 	}
 	memcpy(&type, raw, sizeof(type));
 	memcpy(&sector, raw + 8, sizeof(sector));
@@ -159,12 +160,11 @@ static void write_id(const struct blk_disk *disk, const struct bf_chain *chain,
 int blk_request_check(const struct blk_disk *disk, const struct bf_chain *chain,
 		      struct blk_request *req)
 {
-	struct cursor out = { .iov = chain->iov, .nr = chain->nr_out };
 	struct header header;
 
 	if (chain->out_len < BLK_HEADER_SIZE || !chain->in_len)
 		return -EBADMSG;
-	header = read_header(&out);
+	header = read_header(chain);
 	*req = (struct blk_request){ .op = BLK_OP_NONE,
 				     .status = VIRTIO_BLK_S_OK,
 				     .status_byte = find_status(chain) };

@@ -160,9 +160,10 @@ struct bf_done {
 
 /**
  * bf_virtq_push_batch - give back [@nr] requests, as bf_virtq_push() does each. With
- * VIRTIO_F_IN_ORDER agreed, requests are pushed in the order in which they were popped (asserted),
- * and those without bytes written take one used entry together (virtio 1.2, 2.7.9, 2.8.8 "In-order
- * use of descriptors").
+ * VIRTIO_F_IN_ORDER agreed, requests are pushed in the order in which they were popped (asserted), and
+ * those that have no piece to write share the used entry of the one behind them in the batch (virtio 1.2,
+ * 2.7.9 and 2.8.8 have the device tell of the last of several only; what it does not name counts as
+ * written in full).
  */
 void bf_virtq_push_batch(struct bf_virtq *vq, const struct bf_done *done, unsigned nr);
 

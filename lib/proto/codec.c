@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <linux/virtio_config.h>
-#include <linux/virtio_net.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -168,9 +167,6 @@ static bool gate_open(const struct bf_msg_desc *desc, const struct bf_agreed *ag
 	case BF_GATE_POSTCOPY:
 		return bf_has(protocol, BF_PROTOCOL_F_PAGEFAULT) &&
 		       !bf_has(protocol, BF_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
-	case BF_GATE_MTU:
-		return bf_has(protocol, BF_PROTOCOL_F_MTU) &&
-		       bf_has(agreed->features, VIRTIO_NET_F_MTU);
 	case BF_GATE_DEVICE:
 		return agreed->gpu;
 	}

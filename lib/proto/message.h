@@ -88,7 +88,6 @@ enum bf_gate_kind {
 	BF_GATE_OFFERED,       /* bit 30 was offered (GET_PROTOCOL_FEATURES comes before any agreement) */
 	BF_GATE_ACKNOWLEDGED,  /* bit 30 was acknowledged */
 	BF_GATE_POSTCOPY,      /* PAGEFAULT without CONFIGURE_MEM_SLOTS */
-	BF_GATE_MTU,           /* MTU, and VIRTIO_NET_F_MTU acknowledged */
 	BF_GATE_DEVICE,        /* belongs to one device type (gpu) */
 };
 

@@ -198,7 +198,9 @@ void bf_virtq_set_eventfds(struct bf_virtq *vq, int kick_fd, int call_fd, int er
 {
 	bool called_elsewhere = call_fd != vq->call_fd;
 
-	vq->kick_fd = kick_fd;
+	/* The device may be reading it, and it changes only while the ring is stopped. */
+	if (vq->kick_fd != kick_fd)
+		vq->kick_fd = kick_fd;
 	vq->call_fd = call_fd;
 	vq->err_fd = err_fd;
 	/* A call to the old one may not have been seen. */

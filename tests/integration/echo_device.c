@@ -57,7 +57,9 @@ static uint64_t page_offset(unsigned queue, unsigned which)
 
 static atomic_uint *page_of(struct echo *echo, unsigned queue, unsigned which)
 {
-	return (void *)(echo->pages + page_offset(queue, which));
+	unsigned place = echo->config->staggered ? queue % 64 * 64 : 0;
+
+	return (void *)(echo->pages + page_offset(queue, which) + place);
 }
 
 static int publish(struct echo *echo, unsigned queue, unsigned which)

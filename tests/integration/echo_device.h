@@ -19,6 +19,7 @@
 struct echo_config {
 	unsigned nr_queues;
 	bool doorbell;   /* publish each queue's page when it starts */
+	bool staggered;  /* listen where a driver with stagger_doorbells rings, and nowhere else */
 	bool suppress;   /* ask the driver not to ring while the thread works */
 	bool idle;       /* take the queues, and do nothing with them */
 	unsigned cycles; /* register, replace, withdraw the doorbell of queue 0 so often */

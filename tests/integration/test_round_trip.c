@@ -128,6 +128,20 @@ static void round_trips(void **state)
 	assert_int_equal(last.mapped >= mode->nr_queues, mode->doorbell);
 }
 
+static void staggered_doorbells(void **state)
+{
+	const struct echo_config device = { .nr_queues = 3, .doorbell = true, .staggered = true };
+	struct echo_report last;
+
+	(void)state;
+	meet(&device, (struct bf_driver_config){ .stagger_doorbells = true });
+	for (unsigned i = 0; i < 3; i++)
+		for (unsigned n = 0; n < 5; n++)
+			assert_int_equal(echo_once(f.drv, i, PATIENCE), 0);
+	part(&last);
+	assert_true(last.doorbells >= 3);
+}
+
 static void a_driver_without_doorbells(void **state)
 {
 	const struct echo_config device = { .nr_queues = 1, .doorbell = true };
@@ -195,7 +209,7 @@ int main(void)
 		[20] = { .nr_queues = 1, .indirect = true, .event_idx = true, .in_order = true },
 	};
 	static char names[21][64];
-	struct CMUnitTest tests[24];
+	struct CMUnitTest tests[25];
 
 	for (unsigned i = 0; i < 21; i++) {
 		if (i < 16)
@@ -213,5 +227,6 @@ int main(void)
 	tests[21] = (struct CMUnitTest)cmocka_unit_test_setup(a_driver_without_doorbells, set_up);
 	tests[22] = (struct CMUnitTest)cmocka_unit_test_setup(the_device_dies, set_up);
 	tests[23] = (struct CMUnitTest)cmocka_unit_test_setup(the_driver_leaves, set_up);
+	tests[24] = (struct CMUnitTest)cmocka_unit_test_setup(staggered_doorbells, set_up);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -176,7 +176,7 @@ static void wait_a_moment(unsigned *seed)
 	unsigned i;
 
 	*seed = *seed * 1664525 + 1013904223;
-	for (i = (*seed >> 16) % 256; i; i--)
+	for (i = (*seed >> 16) % 2048; i; i--)
 		spin_pause();
 }
 
@@ -199,7 +199,7 @@ static void test_falling_asleep(void **state)
 	make_rig(WORKER_EVENTFD, 1);
 	q = &rig.queues[0];
 	add_all(0);
-	q->to_do = 12000;
+	q->to_do = 6000;
 	for (i = 0; i < q->to_do; i++) {
 		wait_a_moment(&seed);
 		submit(q, 1);
@@ -214,6 +214,56 @@ static void test_falling_asleep(void **state)
 	drop_rig();
 }
 
+/*
+ * A driver that adds a request just after a look at the ring, without notifying, since nobody asked for
+ * that: once after each of the looks, the last one before the queue settles included. It runs on the
+ * worker, in a callback between two looks.
+ */
+static unsigned looks_since, add_after = 1;
+static atomic_uint nr_added;
+
+static bool add_in_between(struct worker_queue *wq)
+{
+	struct queue *q = (struct queue *)wq;
+
+	if (collect(q))
+		looks_since = 0;
+	if (++looks_since != add_after || left(q) == 0)
+		return false;
+	submit(q, 1);
+	looks_since = 0;
+	add_after = add_after % 200 + 1;
+	atomic_fetch_add(&nr_added, 1);
+	return false;
+}
+
+static void test_between_looks(void **state)
+{
+	static const struct worker_ops sneaking = { .serve = serve, .ready = add_in_between };
+	struct queue *q = &rig.queues[0];
+	uint64_t one = 1;
+	uint64_t served, before = 0;
+	unsigned stuck = 0;
+
+	(void)state;
+	make_rig(WORKER_EVENTFD, 1);
+	q->wq.ops = &sneaking;
+	q->to_do = 1000;
+	add_all(0);
+	while ((served = counter(q, requests)) < q->to_do) {
+		unsigned added = atomic_load(&nr_added);
+
+		usleep(200);
+		/* At rest, with nothing in the ring: on with it. Anything else is lost in the end. */
+		if (served == added && atomic_load(&nr_added) == added)
+			assert_int_equal(write(q->kick_fd, &one, 8), 8);
+		stuck = served == before ? stuck + 1 : 0;
+		assert_true(stuck < 50000);
+		before = served;
+	}
+	drop_rig();
+}
+
 /* What was told by a poke is seen, whether the worker sleeps, spins or is just falling asleep. */
 static void poke(enum worker_mode mode)
 {
@@ -224,7 +274,7 @@ static void poke(enum worker_mode mode)
 	make_rig(mode, 3);
 	add_all(0);
 	use(2, mode == WORKER_EVENTFD ? BY_KICK : BY_PAGE);
-	for (i = 1; i <= 12000; i++) {
+	for (i = 1; i <= 6000; i++) {
 		q = &rig.queues[i % 2];
 		atomic_store(&q->asked, i);
 		worker_poke(&q->wq);
@@ -439,6 +489,7 @@ int main(void)
 		cmocka_unit_test(test_add_remove_doorbell),
 		cmocka_unit_test(test_withdrawn),
 		cmocka_unit_test(test_falling_asleep),
+		cmocka_unit_test(test_between_looks),
 		cmocka_unit_test(test_poke_asleep),
 		cmocka_unit_test(test_poke_spinning),
 		cmocka_unit_test(test_source_asleep),

@@ -27,7 +27,7 @@
 #define SIZE       64
 #define AREA       8192u /* of guest memory, for one queue */
 #define BASE       0x10000u
-#define LIMIT_S    20
+#define LIMIT_S    10 /* without any progress */
 
 enum how { BY_KICK, BY_PAGE, BY_STAGGERED, BY_PAGE_32, BY_NOTHING };
 
@@ -78,7 +78,7 @@ static inline struct vring_used *used(struct queue *q)
 
 static inline uint32_t *buffer(struct queue *q, unsigned i)
 {
-	return (uint32_t *)(q->area + 4096) + i;
+	return (uint32_t *)(void *)(q->area + 4096) + i;
 }
 
 /* Device. */
@@ -210,7 +210,7 @@ static inline unsigned left(const struct queue *q)
 static inline void *drive(void *arg)
 {
 	struct load *load = arg;
-	double limit = seconds() + LIMIT_S;
+	double limit = 0;
 	unsigned i, todo, seed = 1, idle = 0;
 
 	do {
@@ -225,6 +225,8 @@ static inline void *drive(void *arg)
 			todo += left(q);
 		}
 		idle = any ? 0 : idle + 1;
+		if (idle == 1)
+			limit = seconds() + LIMIT_S;
 		if (idle > 20)
 			sched_yield();
 		if (any && (seed >> 8) % 512 == 0)

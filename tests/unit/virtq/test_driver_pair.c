@@ -200,35 +200,63 @@ static unsigned receive(struct pair *pair)
 	return nr;
 }
 
-/* Sleepers are woken: who went to sleep because there was nothing hears of what comes. */
-static void sleep_and_wake(struct pair *pair)
+static uint64_t calls(struct pair *pair)
 {
 	uint64_t count;
 
-	if (pair->unpublished || pair->nr_flying)
-		return;
-	while (take(pair, 32))
-		;
-	assert_false(bf_virtq_want_kicks(pair->vq, true));
-	if (submit(pair, 1, 0)) {
-		assert_true(bf_driver_ring_publish(&pair->driver));
-		pair->unpublished = 0;
-	}
-	while (take(pair, 32))
-		;
-	give_back(pair, 32);
+	return read(pair->setup.call_fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
+static void settle(struct pair *pair)
+{
+	publish(pair);
+	while (take(pair, 32) || pair->nr_flying)
+		give_back(pair, 32);
 	bf_virtq_notify(pair->vq);
 	receive(pair);
-	if (!pair->nr_flying)
-		return;
+	assert_int_equal(pair->outstanding, 0);
+}
+
+/* Sleepers are woken: who went to sleep because there was nothing hears of what comes. */
+static void sleep_and_wake(struct pair *pair)
+{
+	settle(pair);
+	calls(pair);
+	assert_false(bf_virtq_want_kicks(pair->vq, true));
+	assert_true(submit(pair, 1, 0));
+	assert_true(bf_driver_ring_publish(&pair->driver));
+	assert_true(bf_virtq_want_kicks(pair->vq, true));
+	assert_int_equal(take(pair, 32), 1);
+
 	assert_false(bf_driver_ring_want_calls(&pair->driver, true));
-	while (read(pair->setup.call_fd, &count, sizeof(count)) > 0)
-		;
 	give_back(pair, 1);
 	assert_true(bf_virtq_notify(pair->vq));
-	assert_int_equal(read(pair->setup.call_fd, &count, sizeof(count)), sizeof(count));
+	assert_int_equal(calls(pair), 1);
+	/* It is there already, whoever asks again. */
+	assert_true(bf_driver_ring_want_calls(&pair->driver, true));
+	assert_int_equal(receive(pair), 1);
+	bf_driver_ring_want_calls(&pair->driver, false);
+	bf_virtq_want_kicks(pair->vq, pick(2));
+}
+
+/* In order, the one entry of two requests is taken; the second of them is finished all the same. */
+static void sleep_inside_a_batch(struct pair *pair)
+{
+	struct message *message;
+
+	settle(pair);
+	assert_true(submit(pair, 1, 0) && submit(pair, 1, 0));
+	publish(pair);
+	assert_int_equal(take(pair, 32), 2);
+	give_back(pair, 2);
+	bf_virtq_notify(pair->vq);
+	message = bf_driver_ring_get(&pair->driver, NULL);
+	assert_non_null(message);
+	message->with_driver = false;
+	pair->outstanding--;
 	assert_true(bf_driver_ring_want_calls(&pair->driver, true));
 	bf_driver_ring_want_calls(&pair->driver, false);
+	assert_int_equal(receive(pair), 1);
 }
 
 static void one_step(struct pair *pair)
@@ -258,6 +286,8 @@ static void one_step(struct pair *pair)
 	default:
 		if (!pick(20))
 			sleep_and_wake(pair);
+		else if (!pick(20))
+			sleep_inside_a_batch(pair);
 		break;
 	}
 }
@@ -270,12 +300,7 @@ static void run(unsigned seed, unsigned size, uint64_t features)
 	open_pair(&pair, size, features);
 	for (unsigned i = 0; i < 12000; i++)
 		one_step(&pair);
-	publish(&pair);
-	while (take(&pair, 32) || pair.nr_flying)
-		give_back(&pair, 32);
-	bf_virtq_notify(pair.vq);
-	receive(&pair);
-	assert_int_equal(pair.outstanding, 0);
+	settle(&pair);
 	assert_int_equal(pair.driver.nr_free, size);
 	assert_true(pair.finished > 300);
 	close_pair(&pair);
