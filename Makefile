@@ -27,8 +27,14 @@ check: all
 coverage: all
 	@tests/coverage $(BUILD)
 
-# Start-up and memory beside QEMU, then what belfry-vdpa costs; writes out/bench-*.json.
+# Back ends and rings beside DPDK's and qemu-storage-daemon's; writes out/bench.json and out/bench.svg.
 bench: all
+	ninja -C $(BUILD) bench-programs
+	bench/compare $(BUILD)
+
+# In the lab: start-up and memory beside QEMU, what belfry-vdpa costs; writes out/bench-*.json.
+bench-lab: all
+	ninja -C $(BUILD) bench-programs
 	bench/startup $(BUILD)
 	bench/vdpa $(BUILD)
 
@@ -49,4 +55,4 @@ clean:
 distclean: clean
 	rm -rf out
 
-.PHONY: all setup demo check coverage bench lab format tidy clean distclean
+.PHONY: all setup demo check coverage bench bench-lab lab format tidy clean distclean

@@ -23,12 +23,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 bool fuzz_report(void);
 
 /* The sanitizers end with a report too; this is for what they cannot see. */
-#define fuzz_must(condition)                                                             \
-	do {                                                                             \
-		if (!(condition)) {                                                      \
+#define fuzz_must(condition)                                                            \
+	do {                                                                            \
+		if (!(condition)) {                                                     \
 			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			abort();                                                         \
-		}                                                                        \
+			abort();                                                        \
+		}                                                                       \
 	} while (0)
 
 struct input {

@@ -52,8 +52,8 @@ bool guest_start_with(struct guest *guest, uint16_t size, uint32_t base, uint64_
 	int ret;
 
 	guest->nr_taken = 0;
-	ret = extras ? bf_virtq_start_with(guest->vq, &setup, extras, &missing, &why) :
-		       bf_virtq_start(guest->vq, &setup, &why);
+	ret = extras ? bf_virtq_start_with(guest->vq, &setup, extras, &missing, &why)
+		     : bf_virtq_start(guest->vq, &setup, &why);
 	fuzz_must(!ret || (why && strlen(why) > 5));
 	return !ret;
 }

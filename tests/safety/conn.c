@@ -33,13 +33,16 @@ void conn_setup(void)
 
 	conn_fds.memory = memfd_create("bf-safety", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	must(conn_fds.memory >= 0 && !ftruncate(conn_fds.memory, MEMORY_SIZE), "memfd");
-	conn_memory = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, conn_fds.memory, 0);
+	conn_memory =
+		mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, conn_fds.memory, 0);
 	must(conn_memory != MAP_FAILED, "mmap");
 	conn_fds.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	must(conn_fds.event >= 0, "eventfd");
-	must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), "socketpair");
+	must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair),
+	     "socketpair");
 	conn_fds.socket = pair[1];
-	must(!socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), "socketpair");
+	must(!socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair),
+	     "socketpair");
 	conn_fds.dgram = pair[1];
 	must(!pipe2(pair, O_CLOEXEC | O_NONBLOCK), "pipe");
 	conn_fds.pipe = pair[1];
@@ -79,7 +82,8 @@ void conn_fill_rings(bool packed)
 				desc[2 * i] = (struct raw_desc){ gpa, 32, i, 1 | 1u << 7 };
 				desc[2 * i + 1] = (struct raw_desc){ gpa + 64, 32, i, 2 | 1u << 7 };
 			} else {
-				desc[2 * i] = (struct raw_desc){ gpa, 32, 1, (uint16_t)(2 * i + 1) };
+				desc[2 * i] =
+					(struct raw_desc){ gpa, 32, 1, (uint16_t)(2 * i + 1) };
 				desc[2 * i + 1] = (struct raw_desc){ gpa + 64, 32, 2, 0 };
 				at16(q, 1024)[2 + i] = (uint16_t)(2 * i);
 				at16(q, 1024)[1] = (uint16_t)(i + 1);
@@ -95,7 +99,8 @@ bool conn_open(struct conn *conn, enum conn_kind kind)
 	*conn = (struct conn){ .fd = -1, .back = -1, .publish_fd = -1, .kind = kind };
 	if (device_new(conn) < 0)
 		return false;
-	must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), "socketpair");
+	must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair),
+	     "socketpair");
 	conn->fd = pair[1];
 	return device_attach(conn, pair[0]) == 0;
 }
@@ -139,8 +144,8 @@ bool conn_send(struct conn *conn, const void *bytes, size_t len, const int *fds,
 	return sendmsg(conn->fd, &hdr, MSG_NOSIGNAL) == (ssize_t)len;
 }
 
-void conn_say(struct conn *conn, uint32_t request, uint32_t flags, const void *payload, uint32_t size,
-	      const int *fds, unsigned nr_fds)
+void conn_say(struct conn *conn, uint32_t request, uint32_t flags, const void *payload,
+	      uint32_t size, const int *fds, unsigned nr_fds)
 {
 	const struct bf_header hdr = { request, flags, size };
 	uint8_t bytes[sizeof(hdr) + 512];
@@ -232,9 +237,11 @@ static void answer_back(struct conn *conn)
 			uint8_t zero[8];
 		} answer = { { hdr.request, BF_FLAGS_VERSION | BF_FLAGS_REPLY, 8 }, { 0 } };
 
-		must(!(hdr.flags & BF_FLAGS_REPLY) && hdr.size <= sizeof(payload), "request of the back end");
+		must(!(hdr.flags & BF_FLAGS_REPLY) && hdr.size <= sizeof(payload),
+		     "request of the back end");
 		if (hdr.size)
-			must(receive(conn->back, payload, hdr.size) == (ssize_t)hdr.size, "its payload");
+			must(receive(conn->back, payload, hdr.size) == (ssize_t)hdr.size,
+			     "its payload");
 		conn->asked++;
 		if (hdr.flags & BF_FLAGS_NEED_REPLY)
 			(void)!send(conn->back, &answer, sizeof(answer.hdr) + 8, MSG_NOSIGNAL);

@@ -26,10 +26,10 @@
 #define ACK_BIT     bf_bit(BF_VHOST_USER_F_PROTOCOL_FEATURES)
 
 enum conn_kind {
-	CONN_DEFAULT, /* what a device offers when it names no protocol features */
+	CONN_DEFAULT,    /* what a device offers when it names no protocol features */
 	CONN_EVERYTHING, /* those that have to be named too, but for */
-	CONN_POSTCOPY, /* PAGEFAULT, without which memory slots can be had */
-	CONN_OFFLOAD, /* a device that serves its rings itself */
+	CONN_POSTCOPY,   /* PAGEFAULT, without which memory slots can be had */
+	CONN_OFFLOAD,    /* a device that serves its rings itself */
 };
 
 struct conn {
@@ -41,7 +41,7 @@ struct conn {
 	bool offloaded[QUEUES];
 	int publish_fd; /* the doorbell page that every vring_start publishes; -1: none */
 	bool ended;
-	bool packed; /* what the guest's rings look like */
+	bool packed;             /* what the guest's rings look like */
 	uint64_t popped, pushed; /* requests, so that a test can say that it reached the rings */
 	uint64_t replies, asked; /* of the back end; by the back end, on its own channel */
 	uint32_t last_reply_size;
@@ -75,8 +75,8 @@ void conn_close(struct conn *conn, bool hang_up);
 /* Raw bytes, with descriptors. False: the other side is gone. */
 bool conn_send(struct conn *conn, const void *bytes, size_t len, const int *fds, unsigned nr_fds);
 /* A message; not dispatched yet. */
-void conn_say(struct conn *conn, uint32_t request, uint32_t flags, const void *payload, uint32_t size,
-	      const int *fds, unsigned nr_fds);
+void conn_say(struct conn *conn, uint32_t request, uint32_t flags, const void *payload,
+	      uint32_t size, const int *fds, unsigned nr_fds);
 void conn_say_u64(struct conn *conn, uint32_t request, uint64_t value);
 void conn_say_state(struct conn *conn, uint32_t request, uint32_t index, uint32_t num);
 void conn_say_fd(struct conn *conn, uint32_t request, uint64_t value, int fd);

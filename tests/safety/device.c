@@ -207,9 +207,9 @@ static const struct bf_offload_ops offload = {
 	.memory = offload_memory,
 };
 
-#define FEATURES                                                                       \
-	(bf_bit(VIRTIO_F_VERSION_1) | bf_bit(VIRTIO_F_RING_PACKED) |                   \
-	 bf_bit(VIRTIO_RING_F_EVENT_IDX) | bf_bit(VIRTIO_RING_F_INDIRECT_DESC) |       \
+#define FEATURES                                                                 \
+	(bf_bit(VIRTIO_F_VERSION_1) | bf_bit(VIRTIO_F_RING_PACKED) |             \
+	 bf_bit(VIRTIO_RING_F_EVENT_IDX) | bf_bit(VIRTIO_RING_F_INDIRECT_DESC) | \
 	 bf_bit(VIRTIO_F_IN_ORDER) | bf_bit(VIRTIO_NET_F_MTU))
 
 /* All but XEN_MMAP, which the library does not serve. */
@@ -302,7 +302,8 @@ void conn_turn(struct conn *conn)
 		if (!vq)
 			continue;
 		bf_virtq_drain_kick(vq);
-		for (unsigned i = 0; i < 64 && (nr = bf_virtq_pop_batch(vq, chains, 4, iov, 32)) > 0; i++) {
+		for (unsigned i = 0;
+		     i < 64 && (nr = bf_virtq_pop_batch(vq, chains, 4, iov, 32)) > 0; i++) {
 			struct bf_done done[4];
 
 			for (int k = 0; k < nr; k++)

@@ -149,41 +149,41 @@ WRAP(void, free, (void *pointer))
 }
 
 /* With 64-bit file offsets the compiler calls some by another name. */
-#define MMAP(name)                                                                                 \
-	WRAP(void *, name, (void *at, size_t len, int prot, int flags, int fd, off_t offset))       \
-	{                                                                                          \
-		return fails("mmap", ENOMEM) ? MAP_FAILED :                                        \
-					       __real_##name(at, len, prot, flags, fd, offset);    \
+#define MMAP(name)                                                                              \
+	WRAP(void *, name, (void *at, size_t len, int prot, int flags, int fd, off_t offset))   \
+	{                                                                                       \
+		return fails("mmap", ENOMEM) ? MAP_FAILED                                       \
+					     : __real_##name(at, len, prot, flags, fd, offset); \
 	}
 MMAP(mmap)
 MMAP(mmap64)
 
-#define FTRUNCATE(name)                                                                    \
-	WRAP(int, name, (int fd, off_t len))                                               \
-	{                                                                                  \
-		return fails("ftruncate", ENOMEM) ? -1 : __real_##name(fd, len);            \
+#define FTRUNCATE(name)                                                          \
+	WRAP(int, name, (int fd, off_t len))                                     \
+	{                                                                        \
+		return fails("ftruncate", ENOMEM) ? -1 : __real_##name(fd, len); \
 	}
 FTRUNCATE(ftruncate)
 FTRUNCATE(ftruncate64)
 
-#define FSTAT(name)                                                                        \
-	WRAP(int, name, (int fd, struct stat *st))                                         \
-	{                                                                                  \
-		return fails("fstat", ENOMEM) ? -1 : __real_##name(fd, st);                 \
+#define FSTAT(name)                                                         \
+	WRAP(int, name, (int fd, struct stat *st))                          \
+	{                                                                   \
+		return fails("fstat", ENOMEM) ? -1 : __real_##name(fd, st); \
 	}
 FSTAT(fstat)
 FSTAT(fstat64)
 
-#define FCNTL(name)                                                                        \
-	WRAP(int, name, (int fd, int command, ...))                                        \
-	{                                                                                  \
-		va_list args;                                                              \
-		unsigned long arg;                                                         \
-                                                                                           \
-		va_start(args, command);                                                   \
-		arg = va_arg(args, unsigned long);                                         \
-		va_end(args);                                                              \
-		return fails("fcntl", EMFILE) ? -1 : __real_##name(fd, command, arg);       \
+#define FCNTL(name)                                                                   \
+	WRAP(int, name, (int fd, int command, ...))                                   \
+	{                                                                             \
+		va_list args;                                                         \
+		unsigned long arg;                                                    \
+                                                                                      \
+		va_start(args, command);                                              \
+		arg = va_arg(args, unsigned long);                                    \
+		va_end(args);                                                         \
+		return fails("fcntl", EMFILE) ? -1 : __real_##name(fd, command, arg); \
 	}
 FCNTL(fcntl)
 FCNTL(fcntl64)

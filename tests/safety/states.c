@@ -25,7 +25,7 @@ static void agree(struct conn *conn, uint64_t features, uint64_t without)
 }
 
 /* Those that change what other messages mean. */
-#define SPECIAL                                                                            \
+#define SPECIAL                                                                             \
 	(bf_bit(BF_PROTOCOL_F_INBAND_NOTIFICATIONS) | bf_bit(BF_PROTOCOL_F_GPA_ADDRESSES) | \
 	 bf_bit(BF_PROTOCOL_F_PAGEFAULT))
 
@@ -101,9 +101,8 @@ static void slots(struct conn *conn)
 	agreed(conn);
 	for (uint64_t i = 0; i < 2; i++) {
 		const uint64_t half = MEMORY_SIZE / 2;
-		const struct bf_mem_reg reg = {
-			.region = { GPA + i * half, half, UVA + i * half, i * half }
-		};
+		const struct bf_mem_reg reg = { .region = { GPA + i * half, half, UVA + i * half,
+							    i * half } };
 
 		conn_say(conn, BF_FE_ADD_MEM_REG, BF_FLAGS_VERSION, &reg, sizeof(reg),
 			 &conn_fds.memory, 1);
@@ -194,18 +193,20 @@ static void log_on(struct conn *conn)
 	const struct bf_log_area area = { LOG_SIZE, MEMORY_SIZE - LOG_SIZE };
 
 	running(conn);
-	conn_say(conn, BF_FE_SET_LOG_BASE, BF_FLAGS_VERSION, &area, sizeof(area), &conn_fds.memory, 1);
+	conn_say(conn, BF_FE_SET_LOG_BASE, BF_FLAGS_VERSION, &area, sizeof(area), &conn_fds.memory,
+		 1);
 	conn_say(conn, BF_FE_SET_LOG_FD, BF_FLAGS_VERSION, NULL, 0, &conn_fds.event, 1);
-	conn_say_u64(conn, BF_FE_SET_FEATURES, PLAIN | bf_bit(VIRTIO_NET_F_MTU) | ACK_BIT |
-						       bf_bit(BF_VHOST_F_LOG_ALL));
+	conn_say_u64(conn, BF_FE_SET_FEATURES,
+		     PLAIN | bf_bit(VIRTIO_NET_F_MTU) | ACK_BIT | bf_bit(BF_VHOST_F_LOG_ALL));
 }
 
 static void in_flight(struct conn *conn, uint64_t features)
 {
 	const struct bf_inflight wanted = { .nr_queues = QUEUES, .queue_size = RING_SIZE };
-	const struct bf_inflight brought = {
-		.mmap_size = 16384, .mmap_offset = 131072, .nr_queues = QUEUES, .queue_size = RING_SIZE
-	};
+	const struct bf_inflight brought = { .mmap_size = 16384,
+					     .mmap_offset = 131072,
+					     .nr_queues = QUEUES,
+					     .queue_size = RING_SIZE };
 
 	agree(conn, features, SPECIAL);
 	back_channel(conn);
@@ -254,14 +255,13 @@ static void state_transfer(struct conn *conn)
 	const struct bf_device_state load = { .direction = 1, .phase = 0 };
 
 	stopped(conn);
-	conn_say(conn, BF_FE_SET_DEVICE_STATE_FD, BF_FLAGS_VERSION, &load, sizeof(load), &conn_fds.pipe,
-		 1);
+	conn_say(conn, BF_FE_SET_DEVICE_STATE_FD, BF_FLAGS_VERSION, &load, sizeof(load),
+		 &conn_fds.pipe, 1);
 }
 
 static void in_band(struct conn *conn)
 {
-	agree(conn, PLAIN,
-	      bf_bit(BF_PROTOCOL_F_GPA_ADDRESSES) | bf_bit(BF_PROTOCOL_F_PAGEFAULT));
+	agree(conn, PLAIN, bf_bit(BF_PROTOCOL_F_GPA_ADDRESSES) | bf_bit(BF_PROTOCOL_F_PAGEFAULT));
 	back_channel(conn);
 	memory_at(conn, UVA);
 	for (uint32_t q = 0; q < QUEUES; q += QUEUES - 1) {

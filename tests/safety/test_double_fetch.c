@@ -89,7 +89,8 @@ struct raw_desc {
 	uint16_t a, b;
 };
 
-static void put_desc(uint8_t *image, unsigned at, uint64_t addr, uint32_t len, uint16_t a, uint16_t b)
+static void put_desc(uint8_t *image, unsigned at, uint64_t addr, uint32_t len, uint16_t a,
+		     uint16_t b)
 {
 	const struct raw_desc desc = { addr, len, a, b };
 
@@ -101,17 +102,21 @@ static void put16(uint8_t *image, unsigned at, uint16_t value)
 	memcpy(image + at, &value, sizeof(value));
 }
 
-#define DESC_FIELDS(at, name)                                                          \
+#define DESC_FIELDS(at, name)                                                                     \
 	{ (at), 8, name ".addr" }, { (at) + 8, 4, name ".len" }, { (at) + 12, 2, name ".flags" }, \
-		{ (at) + 14, 2, name ".next" }
-#define PACKED_FIELDS(at, name)                                                        \
+	{                                                                                         \
+		(at) + 14, 2, name ".next"                                                        \
+	}
+#define PACKED_FIELDS(at, name)                                                                \
 	{ (at), 8, name ".addr" }, { (at) + 8, 4, name ".len" }, { (at) + 12, 2, name ".id" }, \
-		{ (at) + 14, 2, name ".flags" }
+	{                                                                                      \
+		(at) + 14, 2, name ".flags"                                                    \
+	}
 
 static const struct field split_fields[] = {
-	{ AVAIL_AT, 2, "avail.flags" },	    { AVAIL_AT + 2, 2, "avail.idx" },
+	{ AVAIL_AT, 2, "avail.flags" },     { AVAIL_AT + 2, 2, "avail.idx" },
 	{ AVAIL_AT + 4, 2, "avail.ring" },  DESC_FIELDS(0, "desc[0]"),
-	DESC_FIELDS(16, "desc[1]"),	    DESC_FIELDS(32, "desc[2]"),
+	DESC_FIELDS(16, "desc[1]"),         DESC_FIELDS(32, "desc[2]"),
 	{ AVAIL_AT + 20, 2, "used_event" },
 };
 
@@ -167,7 +172,8 @@ static void fill_packed_plain(uint8_t *image)
 static void fill_packed(uint8_t *image)
 {
 	put_desc(image, 0, BUFFERS, 64, 3, VRING_DESC_F_NEXT | AVAILABLE);
-	put_desc(image, 16, BUFFERS + 256, 512, 3, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE | AVAILABLE);
+	put_desc(image, 16, BUFFERS + 256, 512, 3,
+		 VRING_DESC_F_NEXT | VRING_DESC_F_WRITE | AVAILABLE);
 	put_desc(image, 32, BUFFERS + 1024, 1, 3, VRING_DESC_F_WRITE | AVAILABLE);
 }
 
@@ -270,8 +276,8 @@ static void run_blk(struct outcome *outcome)
 }
 
 static const struct field net_fields[] = {
-	{ HEADER_AT, 1, "flags" },	  { HEADER_AT + 1, 1, "gso_type" },
-	{ HEADER_AT + 2, 2, "hdr_len" },  { HEADER_AT + 4, 2, "gso_size" },
+	{ HEADER_AT, 1, "flags" },          { HEADER_AT + 1, 1, "gso_type" },
+	{ HEADER_AT + 2, 2, "hdr_len" },    { HEADER_AT + 4, 2, "gso_size" },
 	{ HEADER_AT + 6, 2, "csum_start" }, { HEADER_AT + 8, 2, "csum_offset" },
 };
 
@@ -305,7 +311,8 @@ static void open_packet(struct outcome *outcome, struct iovec *pieces, unsigned 
 	if (!opened)
 		return;
 	outcome->word[0] = packet.meta.flags | (uint64_t)packet.meta.gso_type << 8 |
-			   (uint64_t)packet.meta.hdr_len << 16 | (uint64_t)packet.meta.gso_size << 32;
+			   (uint64_t)packet.meta.hdr_len << 16 |
+			   (uint64_t)packet.meta.gso_size << 32;
 	outcome->word[1] = packet.meta.csum_start | (uint64_t)packet.meta.csum_offset << 16;
 	outcome->word[2] = packet.len;
 	keep_pieces(outcome, packet.iov, packet.nr_iov);
@@ -320,15 +327,17 @@ static void run_net(struct outcome *outcome)
 
 static void run_net_spread(struct outcome *outcome)
 {
-	struct iovec pieces[] = { { hva + HEADER_AT, 4 }, { hva + HEADER_AT + 4, 8 }, { hva + BUFFERS, 400 } };
+	struct iovec pieces[] = { { hva + HEADER_AT, 4 },
+				  { hva + HEADER_AT + 4, 8 },
+				  { hva + BUFFERS, 400 } };
 
 	open_packet(outcome, pieces, 3, 412);
 }
 
 #define B(bit) (1ull << (bit))
-#define ALL_NET                                                                        \
-	(B(VIRTIO_F_VERSION_1) | B(VIRTIO_NET_F_CSUM) |                      \
-	 B(VIRTIO_NET_F_HOST_TSO4) | B(VIRTIO_NET_F_HOST_TSO6))
+#define ALL_NET                                                                     \
+	(B(VIRTIO_F_VERSION_1) | B(VIRTIO_NET_F_CSUM) | B(VIRTIO_NET_F_HOST_TSO4) | \
+	 B(VIRTIO_NET_F_HOST_TSO6))
 #define FIELDS(f) f, sizeof(f) / sizeof((f)[0])
 #define INDIRECT  B(VIRTIO_RING_F_INDIRECT_DESC)
 #define EVENT     B(VIRTIO_RING_F_EVENT_IDX)
@@ -336,8 +345,10 @@ static void run_net_spread(struct outcome *outcome)
 
 static const struct scenario scenarios[] = {
 	{ "split chain", fill_split, run_ring, FIELDS(split_fields), INDIRECT },
-	{ "split chain, event index", fill_split, run_ring, FIELDS(split_fields), INDIRECT | EVENT },
-	{ "split, indirect table", fill_split_indirect, run_ring, FIELDS(indirect_fields), INDIRECT },
+	{ "split chain, event index", fill_split, run_ring, FIELDS(split_fields),
+	  INDIRECT | EVENT },
+	{ "split, indirect table", fill_split_indirect, run_ring, FIELDS(indirect_fields),
+	  INDIRECT },
 	{ "split, one descriptor", fill_split_plain, run_ring, FIELDS(plain_fields), INDIRECT },
 	{ "packed, one descriptor", fill_packed_plain, run_ring, FIELDS(packed_fields),
 	  INDIRECT | PACKED },
@@ -389,7 +400,8 @@ static uint64_t value(const struct scenario *s, const struct field *field, unsig
 	return v;
 }
 
-static unsigned try_field(const struct scenario *s, const struct field *field, const struct outcome *clean)
+static unsigned try_field(const struct scenario *s, const struct field *field,
+			  const struct outcome *clean)
 {
 	unsigned tries = 0;
 
@@ -405,10 +417,11 @@ static unsigned try_field(const struct scenario *s, const struct field *field, c
 			tries++;
 			if (same(during, *clean) || same(during, before))
 				continue;
-			fail_msg("%s: %s becomes 0x%llx after access %u: what comes out (%d) was made "
-				 "of the old value (%d) and of the new one (%d)",
-				 s->name, field->name, (unsigned long long)change.value,
-				 change.when, during.ret, clean->ret, before.ret);
+			fail_msg(
+				"%s: %s becomes 0x%llx after access %u: what comes out (%d) was made "
+				"of the old value (%d) and of the new one (%d)",
+				s->name, field->name, (unsigned long long)change.value, change.when,
+				during.ret, clean->ret, before.ret);
 		}
 	}
 	change.field = NULL;

@@ -24,9 +24,10 @@ static void check_nothing_left(const char *where, unsigned nth)
 	struct conn_left left = conn_left();
 
 	if (left.fds != clean.fds || left.mappings != clean.mappings || fail_alive())
-		fail_msg("%s, call %u (%s) failed: %d descriptors, %d mappings, %u allocations are left",
-			 where, nth, fail_what() ? fail_what() : "none", (int)(left.fds - clean.fds),
-			 (int)(left.mappings - clean.mappings), fail_alive());
+		fail_msg(
+			"%s, call %u (%s) failed: %d descriptors, %d mappings, %u allocations are left",
+			where, nth, fail_what() ? fail_what() : "none", (int)(left.fds - clean.fds),
+			(int)(left.mappings - clean.mappings), fail_alive());
 }
 
 /* One life. Returns what was made to fail. */
@@ -122,10 +123,9 @@ static void step(struct bf_frontend *fe, int ret, int *first)
 /* Each step is taken, whatever became of the one before. */
 static int front_end_life(struct bf_frontend *fe, int fd, int kick)
 {
-	const struct bf_memory_region region = { .gpa = GPA,
-						 .size = MEMORY_SIZE,
-						 .hva = conn_memory,
-						 .fd = conn_fds.memory };
+	const struct bf_memory_region region = {
+		.gpa = GPA, .size = MEMORY_SIZE, .hva = conn_memory, .fd = conn_fds.memory
+	};
 	struct bf_vring_setup vrings[2];
 	unsigned queues[2] = { 0, QUEUES - 1 };
 	uint8_t config[8];

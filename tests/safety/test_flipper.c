@@ -46,8 +46,8 @@ struct raw_desc {
 /* Mostly what a device takes, sometimes what it may not. */
 static struct raw_desc some_desc(unsigned *seed, bool packed, unsigned i)
 {
-	static const uint64_t addresses[] = { HEADERS,	      HEADERS + 16,	 0x1000, FIRST_END - 8,
-					      TABLES, HOLE - 8 };
+	static const uint64_t addresses[] = { HEADERS,       HEADERS + 16, 0x1000,
+					      FIRST_END - 8, TABLES,       HOLE - 8 };
 	static const uint32_t lengths[] = { 16, 12, 64, 512, 513, 32 };
 	unsigned r = (unsigned)rand_r(seed);
 	struct raw_desc desc = { addresses[r % 6], lengths[r / 8 % 6], 0, 0 };
@@ -154,7 +154,8 @@ static uint32_t fill_ring(bool packed)
 	uint16_t used = *(uint16_t *)(void *)(guest.ring + DEVICE - RING + 2);
 
 	for (uint16_t i = 0; i < SIZE; i++) {
-		const struct raw_desc desc = { 0x1000u * i, 64, packed ? i : i % 2 * 2u, packed ? 1u << 7 : 0 };
+		const struct raw_desc desc = { 0x1000u * i, 64, packed ? i : i % 2 * 2u,
+					       packed ? 1u << 7 : 0 };
 
 		*(volatile struct raw_desc *)(void *)(guest.ring + 16 * i) = desc;
 		store16(driver + 4 + 2 * i, i);
@@ -167,10 +168,9 @@ static uint32_t fill_ring(bool packed)
 static void serve_while_flipped(uint64_t features, bool tracked)
 {
 	struct flipper flipper = { features & PACKED, 7 };
-	const struct bf_virtq_extras extras = { .log_fd = -1,
-						.post_fd = -1,
-						.inflight = inflight,
-						.inflight_size = SIZE };
+	const struct bf_virtq_extras extras = {
+		.log_fd = -1, .post_fd = -1, .inflight = inflight, .inflight_size = SIZE
+	};
 	uint64_t end = now_ns() + RUN_NS, popped = guest.popped, slowest = 0, starts = 0;
 	pthread_t thread;
 	unsigned seed = 3;
@@ -301,7 +301,8 @@ static void request_headers(void **state)
 		}
 	atomic_store(&stop_flipping, true);
 	pthread_join(thread, NULL);
-	print_message("# %llu changes by the driver in all\n", (unsigned long long)atomic_load(&flips));
+	print_message("# %llu changes by the driver in all\n",
+		      (unsigned long long)atomic_load(&flips));
 	assert_true(atomic_load(&flips) > 10000);
 }
 

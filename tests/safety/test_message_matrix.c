@@ -119,7 +119,8 @@ static void good(void)
 	static const uint64_t value[] = { 0 };
 
 	memset(cell.payload, 0, 64);
-	cell.hdr = (struct bf_header){ cell.row->request, BF_FLAGS_VERSION | BF_FLAGS_NEED_REPLY, 0 };
+	cell.hdr =
+		(struct bf_header){ cell.row->request, BF_FLAGS_VERSION | BF_FLAGS_NEED_REPLY, 0 };
 	cell.must_end = !cell.row->desc;
 	want_fds(cell.row->desc ? cell.row->desc->min_fds : 0);
 	switch (cell.row->desc ? cell.row->desc->payload : BF_PAYLOAD_NONE) {
@@ -268,11 +269,11 @@ static bool chosen(void)
 	return all || !(turn++ % 4);
 }
 
-#define CELL(...)                                                   \
-	do {                                                        \
+#define CELL(...)                                                    \
+	do {                                                         \
 		snprintf(cell.what, sizeof(cell.what), __VA_ARGS__); \
-		if (chosen())                                       \
-			check();                                    \
+		if (chosen())                                        \
+			check();                                     \
 	} while (0)
 
 /* Sizes that vary with the content are judged by the content. */
@@ -285,8 +286,10 @@ static bool size_varies(void)
 
 static void sizes(void)
 {
-	uint32_t exact, list[] = { 0, 1, 4, 7, 0, 0, 0, 0, BF_PAYLOAD_MAX, BF_PAYLOAD_MAX + 1,
-				   5000, 65536, 0x80000000u, UINT32_MAX };
+	uint32_t exact, list[] = {
+		0,    1,     4,           7,         0, 0, 0, 0, BF_PAYLOAD_MAX, BF_PAYLOAD_MAX + 1,
+		5000, 65536, 0x80000000u, UINT32_MAX
+	};
 
 	good();
 	exact = cell.hdr.size;
@@ -322,10 +325,12 @@ static void flags(void)
 /* The first word is an index nearly everywhere; the second a number. */
 static void indices(void)
 {
-	static const uint32_t index[] = { 0, 1, QUEUES - 1, QUEUES, 0xff, 0x100, 0x1ff, 0x103,
-					  0xffff, 0x10000, 0x80000000u, UINT32_MAX };
-	static const uint32_t number[] = { 0, 1, 2, 3, RING_SIZE, 1024, 1025, 0x8000, 0xffff,
-					   0x10000, 0x80000000u, UINT32_MAX };
+	static const uint32_t index[] = {
+		0,     1,     QUEUES - 1, QUEUES,  0xff,        0x100,
+		0x1ff, 0x103, 0xffff,     0x10000, 0x80000000u, UINT32_MAX
+	};
+	static const uint32_t number[] = { 0,    1,      2,      3,       RING_SIZE,   1024,
+					   1025, 0x8000, 0xffff, 0x10000, 0x80000000u, UINT32_MAX };
 
 	for (unsigned i = 0; i < sizeof(index) / sizeof(index[0]); i++) {
 		good();
@@ -346,8 +351,10 @@ static void indices(void)
 /* Every 64-bit field in turn takes every value that arithmetic trips over. */
 static void fields(void)
 {
-	static const uint64_t value[] = { 0, 1, 4095, 4096, MEMORY_SIZE, 1ull << 32, 1ull << 47,
-					  1ull << 63, UINT64_MAX - 4095, UINT64_MAX };
+	static const uint64_t value[] = { 0,          1,           4095,
+					  4096,       MEMORY_SIZE, 1ull << 32,
+					  1ull << 47, 1ull << 63,  UINT64_MAX - 4095,
+					  UINT64_MAX };
 
 	for (unsigned at = 0; at < 5; at++)
 		for (unsigned i = 0; i < sizeof(value) / sizeof(value[0]); i++) {
@@ -367,8 +374,8 @@ static void descriptors(void)
 	for (unsigned nr = 0; nr <= 9; nr++) {
 		good();
 		want_fds(nr);
-		cell.must_end |= cell.row->desc && (nr < cell.row->desc->min_fds ||
-						    nr > cell.row->desc->max_fds);
+		cell.must_end |= cell.row->desc &&
+				 (nr < cell.row->desc->min_fds || nr > cell.row->desc->max_fds);
 		CELL("%u descriptors", nr);
 		good();
 		want_fds(nr);

@@ -34,11 +34,9 @@ static void parse(struct made *m, uint32_t type, uint64_t sector, size_t out_len
 	memcpy(m->out, header, out_len < 16 ? out_len : 16);
 	m->pieces[0] = (struct iovec){ m->out, out_len };
 	m->pieces[1] = (struct iovec){ m->in, in_len };
-	m->chain = (struct bf_chain){ .iov = m->pieces,
-				      .nr_out = 1,
-				      .nr_in = 1,
-				      .out_len = out_len,
-				      .in_len = in_len };
+	m->chain = (struct bf_chain){
+		.iov = m->pieces, .nr_out = 1, .nr_in = 1, .out_len = out_len, .in_len = in_len
+	};
 	m->ret = blk_request_parse(&disk, &m->chain, m->iov, 4, &m->req);
 }
 
@@ -50,8 +48,9 @@ static void done(struct made *m)
 
 static void yc_dffd994_sectors_that_wrap(void **state)
 {
-	static const uint64_t sectors[] = { SECTORS,	   SECTORS - 1,	   UINT64_MAX, UINT64_MAX - 1,
-					    1ull << 55, (1ull << 55) + 1, 1ull << 63 };
+	static const uint64_t sectors[] = { SECTORS,        SECTORS - 1, UINT64_MAX,
+					    UINT64_MAX - 1, 1ull << 55,  (1ull << 55) + 1,
+					    1ull << 63 };
 	struct made m;
 
 	(void)state;

@@ -57,8 +57,12 @@ static void still_runs(struct conn *conn)
 static void cve_2020_10722_log_size_and_offset_that_wrap(void **data)
 {
 	static const struct bf_log_area areas[] = {
-		{ UINT64_MAX - 7, 16 },  { 16, UINT64_MAX - 7 }, { 1ull << 63, 1ull << 63 },
-		{ MEMORY_SIZE, 1 },      { 0, 0 },               { 8, 0 /* shorter than memory */ },
+		{ UINT64_MAX - 7, 16 },
+		{ 16, UINT64_MAX - 7 },
+		{ 1ull << 63, 1ull << 63 },
+		{ MEMORY_SIZE, 1 },
+		{ 0, 0 },
+		{ 8, 0 /* shorter than memory */ },
 		{ UINT64_MAX, UINT64_MAX },
 	};
 	struct conn_left with_log;
@@ -130,7 +134,8 @@ static void cve_2020_10726_get_inflight_fd_again_and_again(void **data)
 	(void)data;
 	begin(&conn, "memory");
 	for (unsigned i = 0; i < 1000; i++) {
-		conn_say(&conn, BF_FE_GET_INFLIGHT_FD, BF_FLAGS_VERSION, &ask, sizeof(ask), NULL, 0);
+		conn_say(&conn, BF_FE_GET_INFLIGHT_FD, BF_FLAGS_VERSION, &ask, sizeof(ask), NULL,
+			 0);
 		conn_pump(&conn);
 		assert_true(conn.last_reply); /* mmap_size */
 		assert_true(accepted(&conn, BF_FE_SET_INFLIGHT_FD, &set, sizeof(set),
@@ -146,10 +151,10 @@ static void cve_2020_10726_get_inflight_fd_again_and_again(void **data)
 static void cve_2021_3839_inflight_region_of_too_many_queues(void **data)
 {
 	static const struct bf_inflight sets[] = {
-		{ 16384, 131072, 5, 8, { 0 } },		 { 16384, 131072, 65535, 65535, { 0 } },
-		{ 16384, 131072, 0, 8, { 0 } },		 { 16384, 131072, 4, 0, { 0 } },
-		{ 16384, 131072, 4, 2048, { 0 } },	 { 64, 131072, 4, 8, { 0 } },
-		{ UINT64_MAX, 0, 4, 8, { 0 } },		 { 16384, MEMORY_SIZE, 4, 8, { 0 } },
+		{ 16384, 131072, 5, 8, { 0 } },           { 16384, 131072, 65535, 65535, { 0 } },
+		{ 16384, 131072, 0, 8, { 0 } },           { 16384, 131072, 4, 0, { 0 } },
+		{ 16384, 131072, 4, 2048, { 0 } },        { 64, 131072, 4, 8, { 0 } },
+		{ UINT64_MAX, 0, 4, 8, { 0 } },           { 16384, MEMORY_SIZE, 4, 8, { 0 } },
 		{ UINT64_MAX - 4095, 4096, 4, 8, { 0 } }, { 16384, UINT64_MAX - 4095, 4, 8, { 0 } },
 		{ 16384, MEMORY_SIZE - 64, 4, 8, { 0 } }, { 0, 0, 4, 8, { 0 } },
 	};
@@ -224,10 +229,13 @@ static void dpdk_mmap_fails_in_the_middle_of_set_mem_table(void **data)
 
 static void cve_2013_2016_config_space_past_its_end(void **data)
 {
-	static const uint32_t ranges[][2] = { { CONFIG_SIZE, 8 },     { CONFIG_SIZE - 4, 8 },
-					      { UINT32_MAX, 8 },      { UINT32_MAX - 3, 8 },
+	static const uint32_t ranges[][2] = { { CONFIG_SIZE, 8 },
+					      { CONFIG_SIZE - 4, 8 },
+					      { UINT32_MAX, 8 },
+					      { UINT32_MAX - 3, 8 },
 					      { 0, 256 /* lenient: QEMU asks for it */ },
-					      { 1, BF_CONFIG_MAX },   { 0x80000000u, 8 } };
+					      { 1, BF_CONFIG_MAX },
+					      { 0x80000000u, 8 } };
 	static const uint32_t requests[] = { BF_FE_GET_CONFIG, BF_FE_SET_CONFIG };
 	struct conn conn;
 
@@ -253,16 +261,24 @@ static void cve_2013_2016_config_space_past_its_end(void **data)
 static void cve_2017_17381_kick_of_a_ring_that_is_not_set_up(void **data)
 {
 	const uint64_t queue = 1, one = 1;
+	const struct bf_vring_addr addr = {
+		.index = 1, .desc = UVA + 4096, .avail = UVA + 5120, .used = UVA + 6144
+	};
+	const struct bf_vring_state enable = { 1, 1 };
 	struct conn conn;
 
 	(void)data;
 	begin(&conn, "running");
+	/* All but its size; and queue 2 not even that. */
+	assert_true(accepted(&conn, BF_FE_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0));
 	assert_true(accepted(&conn, BF_FE_SET_VRING_KICK, &queue, 8, &conn_fds.event, 1));
-	conn_say_state(&conn, BF_FE_SET_VRING_ENABLE, 1, 1);
+	assert_true(accepted(&conn, BF_FE_SET_VRING_ENABLE, &enable, sizeof(enable), NULL, 0));
+	conn_say_fd(&conn, BF_FE_SET_VRING_KICK, 2, conn_fds.event);
 	assert_int_equal(write(conn_fds.event, &one, sizeof(one)), sizeof(one));
 	conn_pump(&conn);
 	conn_turn(&conn);
 	assert_null(conn.vq[1]);
+	assert_null(conn.vq[2]);
 	still_runs(&conn);
 	end(&conn);
 }
@@ -305,7 +321,7 @@ static void cve_2019_3900_one_dispatch_is_bounded(void **data)
 	bf_backend_dispatch(conn.be);
 	while (recv(conn.fd, answer, sizeof(answer), MSG_DONTWAIT) == sizeof(answer))
 		nr++;
-	assert_in_range(nr, 1, 499);
+	assert_in_range(nr, 1, 100);
 	conn.replies = 0;
 	conn_pump(&conn);
 	assert_int_equal(conn.replies, 500 - nr);

@@ -9,10 +9,9 @@
 #include "devices/net/tx.h"
 #include "tests/fuzz/guest.h"
 
-#define HOST_ALL                                                                       \
-	(bf_bit(VIRTIO_F_VERSION_1) | bf_bit(VIRTIO_NET_F_CSUM) |                      \
-	 bf_bit(VIRTIO_NET_F_HOST_TSO4) | bf_bit(VIRTIO_NET_F_HOST_TSO6) |             \
-	 bf_bit(VIRTIO_NET_F_HOST_ECN) | bf_bit(NET_F_HOST_USO))
+#define HOST_ALL                                                                                   \
+	(bf_bit(VIRTIO_F_VERSION_1) | bf_bit(VIRTIO_NET_F_CSUM) | bf_bit(VIRTIO_NET_F_HOST_TSO4) | \
+	 bf_bit(VIRTIO_NET_F_HOST_TSO6) | bf_bit(VIRTIO_NET_F_HOST_ECN) | bf_bit(NET_F_HOST_USO))
 
 /* A chain of pieces of @cut bytes, each an allocation of its own; @header and then zeroes. */
 struct made {
@@ -24,7 +23,8 @@ struct made {
 
 static struct net_tx tx;
 
-static void open_chain(struct made *m, uint64_t features, const void *header, size_t len, size_t cut)
+static void open_chain(struct made *m, uint64_t features, const void *header, size_t len,
+		       size_t cut)
 {
 	unsigned nr = 0;
 
@@ -94,11 +94,12 @@ static void cve_2022_2132_header_spread_over_descriptors(void **state)
 
 static void cve_2024_11614_checksum_beyond_the_packet(void **state)
 {
-	static const uint16_t at[][3] = { /* start, offset, good with 100 bytes */
-					  { 34, 6, 1 },	       { 34, 64, 1 },	      { 34, 65, 0 },
-					  { 98, 0, 1 },	       { 99, 0, 0 },	      { 100, 0, 0 },
-					  { 98, 0xffff, 0 },   { 0xffff, 0xffff, 0 }, { 0xffff, 0, 0 },
-					  { 0xffff, 1, 0 },    { 34, 0xffde, 0 },     { 13, 6, 0 } };
+	static const uint16_t at[][3] = {
+		/* start, offset, good with 100 bytes */
+		{ 34, 6, 1 },     { 34, 64, 1 },    { 34, 65, 0 },     { 98, 0, 1 },
+		{ 99, 0, 0 },     { 100, 0, 0 },    { 98, 0xffff, 0 }, { 0xffff, 0xffff, 0 },
+		{ 0xffff, 0, 0 }, { 0xffff, 1, 0 }, { 34, 0xffde, 0 }, { 13, 6, 0 }
+	};
 	struct made m;
 
 	(void)state;
@@ -120,13 +121,37 @@ static void cve_2024_11614_checksum_beyond_the_packet(void **state)
 static void dpdk_segmentation_that_does_not_fit(void **state)
 {
 	static const struct virtio_net_hdr_v1 headers[] = {
-		{ .flags = 1, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 0, .csum_start = 34, .csum_offset = 16 },
-		{ .flags = 0, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 100, .csum_start = 34, .csum_offset = 16 },
+		{ .flags = 1,
+		  .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+		  .gso_size = 0,
+		  .csum_start = 34,
+		  .csum_offset = 16 },
+		{ .flags = 0,
+		  .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+		  .gso_size = 100,
+		  .csum_start = 34,
+		  .csum_offset = 16 },
 		{ .flags = 1, .gso_type = 2, .gso_size = 100, .csum_start = 34, .csum_offset = 16 },
-		{ .flags = 1, .gso_type = VIRTIO_NET_HDR_GSO_UDP, .gso_size = 100, .csum_start = 34, .csum_offset = 6 },
-		{ .flags = 1, .gso_type = 0x7f, .gso_size = 100, .csum_start = 34, .csum_offset = 16 },
-		{ .flags = 1, .gso_type = NET_GSO_UDP_L4 | VIRTIO_NET_HDR_GSO_ECN, .gso_size = 100, .csum_start = 34, .csum_offset = 6 },
-		{ .flags = 1, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 100, .csum_start = 0xfff0, .csum_offset = 16 },
+		{ .flags = 1,
+		  .gso_type = VIRTIO_NET_HDR_GSO_UDP,
+		  .gso_size = 100,
+		  .csum_start = 34,
+		  .csum_offset = 6 },
+		{ .flags = 1,
+		  .gso_type = 0x7f,
+		  .gso_size = 100,
+		  .csum_start = 34,
+		  .csum_offset = 16 },
+		{ .flags = 1,
+		  .gso_type = NET_GSO_UDP_L4 | VIRTIO_NET_HDR_GSO_ECN,
+		  .gso_size = 100,
+		  .csum_start = 34,
+		  .csum_offset = 6 },
+		{ .flags = 1,
+		  .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+		  .gso_size = 100,
+		  .csum_start = 0xfff0,
+		  .csum_offset = 16 },
 	};
 	struct made m;
 
@@ -163,7 +188,8 @@ static void cve_2023_6693_header_length_by_features(void **state)
 			assert_true(m.opened);
 			assert_int_equal(m.packet.len, NET_ETH_LEN);
 			done(&m);
-			open_chain(&m, rows[i].features, &header, rows[i].len + NET_ETH_LEN - 1, cut);
+			open_chain(&m, rows[i].features, &header, rows[i].len + NET_ETH_LEN - 1,
+				   cut);
 			assert_false(m.opened);
 			done(&m);
 		}
@@ -277,12 +303,21 @@ static void cve_2014_0150_receive_buffers_that_are_none(void **state)
 
 	(void)state;
 	make_rx(&rx, 4, 1024, bf_bit(VIRTIO_F_VERSION_1) | bf_bit(VIRTIO_NET_F_MRG_RXBUF));
-	desc[0].flags = 0;
+	/* To be read, then to be written; too short; to be read only; and a good one. */
+	desc[0].flags = 1;
+	desc[0].next = 4;
+	desc[4] = (struct raw_desc){ 4096 * 4, 1024, 2, 0 };
 	desc[1].len = 5;
-	net_rx_put(&rx, &packet);
+	desc[2].flags = 0;
+	assert_int_equal(net_rx_put(&rx, &packet), NET_RX_DONE);
 	net_rx_end(&rx);
 	assert_int_equal(guest.low[0], 0xcc);
 	assert_int_equal(guest.low[4096 + 5], 0xcc);
+	assert_int_equal(guest.low[2 * 4096], 0xcc);
+	assert_int_equal(guest.low[3 * 4096 + 10], 1); /* num_buffers */
+	assert_int_equal(used_idx(), 4);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(used_len(i), 0);
 	net_rx_stop(&rx);
 	net_backlog_done(&rx.backlog);
 	bf_virtq_stop(guest.vq);

@@ -42,8 +42,8 @@ static void message(struct conn *conn, struct input *in, uint8_t request)
 		conn_send(conn, payload, size, fds, size ? nr_fds : 0);
 	else
 		/* Flags that are right are worth more than those that are not. */
-		conn_say(conn, request, flags & 0x80 ? flags & 0x7f : 1u | (flags & 8), payload, size,
-			 fds, nr_fds);
+		conn_say(conn, request, flags & 0x80 ? flags & 0x7f : 1u | (flags & 8), payload,
+			 size, fds, nr_fds);
 	messages++;
 }
 

@@ -56,8 +56,8 @@ static void check(const struct blk_disk *disk, const struct bf_chain *chain,
 		fuzz_must(sum == req->len);
 	}
 	/* The used ring may not say more than was written (CVE-2024-8612). */
-	fuzz_must(blk_request_answer(req, VIRTIO_BLK_S_OK,
-				     req->op == BLK_OP_READ ? req->len : 0) <= chain->in_len);
+	fuzz_must(blk_request_answer(req, VIRTIO_BLK_S_OK, req->op == BLK_OP_READ ? req->len : 0) <=
+		  chain->in_len);
 	nr_answered++;
 }
 

@@ -94,12 +94,22 @@ static void check(const struct net_packet *packet, const struct bf_chain *chain,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const unsigned host[] = { VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4,
-					 VIRTIO_NET_F_HOST_TSO6, NET_F_HOST_USO,
-					 VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_MRG_RXBUF, 40, 41 };
-	static const unsigned guest[] = { VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4,
-					  VIRTIO_NET_F_GUEST_TSO6, NET_F_GUEST_USO4,
-					  NET_F_GUEST_USO6, VIRTIO_NET_F_GUEST_ECN, 40, 41 };
+	static const unsigned host[] = { VIRTIO_NET_F_CSUM,
+					 VIRTIO_NET_F_HOST_TSO4,
+					 VIRTIO_NET_F_HOST_TSO6,
+					 NET_F_HOST_USO,
+					 VIRTIO_NET_F_HOST_ECN,
+					 VIRTIO_NET_F_MRG_RXBUF,
+					 40,
+					 41 };
+	static const unsigned guest[] = { VIRTIO_NET_F_GUEST_CSUM,
+					  VIRTIO_NET_F_GUEST_TSO4,
+					  VIRTIO_NET_F_GUEST_TSO6,
+					  NET_F_GUEST_USO4,
+					  NET_F_GUEST_USO6,
+					  VIRTIO_NET_F_GUEST_ECN,
+					  40,
+					  41 };
 	struct input in = { data, size };
 	static uint8_t bytes[12 + PACKET_MAX];
 	uint8_t kind = input8(&in);
