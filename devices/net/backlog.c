@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "offload.h"
 
@@ -21,13 +22,25 @@ struct record {
 #define RECORD_ALIGN 8u
 #define WRAP         UINT32_MAX
 
+static size_t mapped_len(void)
+{
+	return BACKLOG_BYTES + (size_t)sysconf(_SC_PAGESIZE);
+}
+
 int net_backlog_init(struct net_backlog *backlog)
 {
-	void *base = mmap(NULL, BACKLOG_BYTES, PROT_READ | PROT_WRITE,
+	/* The page behind it belongs to nobody: a record that does not end where it should stops there. */
+	void *base = mmap(NULL, mapped_len(), PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (base == MAP_FAILED)
 		return -errno;
+	if (mprotect(base, BACKLOG_BYTES, PROT_READ | PROT_WRITE)) {
+		int error = errno;
+
+		munmap(base, mapped_len());
+		return -error;
+	}
 	backlog->base = base;
 	pthread_mutex_init(&backlog->lock, NULL);
 	return 0;
@@ -37,7 +50,7 @@ void net_backlog_done(struct net_backlog *backlog)
 {
 	if (!backlog->base)
 		return;
-	munmap(backlog->base, BACKLOG_BYTES);
+	munmap(backlog->base, mapped_len());
 	pthread_mutex_destroy(&backlog->lock);
 	backlog->base = NULL;
 }

@@ -15,9 +15,9 @@
 #define BACKLOG_BYTES (2u << 20)
 
 struct net_backlog {
-	uint8_t *base; /* [BACKLOG_BYTES]; touched as far as it is used */
-	pthread_mutex_t lock; /* of those who put */
-	atomic_bool open;     /* changed under the lock; a look at it is a hint */
+	uint8_t *base;         /* [BACKLOG_BYTES]; touched as far as it is used */
+	pthread_mutex_t lock;  /* of those who put */
+	atomic_bool open;      /* changed under the lock; a look at it is a hint */
 	_Atomic uint64_t head; /* bytes put, ever */
 	_Atomic uint64_t tail; /* bytes taken, ever: written by who takes */
 };

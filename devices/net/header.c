@@ -55,8 +55,7 @@ bool net_meta_check(const struct virtio_net_hdr_v1 *raw, uint32_t len, uint64_t 
 
 bool net_meta_accepted(const struct net_meta *meta, uint64_t features)
 {
-	if (meta->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM &&
-	    !bf_has(features, VIRTIO_NET_F_GUEST_CSUM))
+	if (meta->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM && !bf_has(features, VIRTIO_NET_F_GUEST_CSUM))
 		return false;
 	if (meta->gso_type & VIRTIO_NET_HDR_GSO_ECN && !bf_has(features, VIRTIO_NET_F_GUEST_ECN))
 		return false;

@@ -21,8 +21,8 @@
 #define NET_F_HOST_USO   56
 #define NET_GSO_UDP_L4   5
 
-#define NET_ETH_LEN    14
-#define NET_MAC_LEN    6
+#define NET_ETH_LEN 14
+#define NET_MAC_LEN 6
 /* The largest IP packet, its Ethernet header, and two VLAN tags. */
 #define NET_PACKET_MAX (65535 + NET_ETH_LEN + 8)
 
@@ -38,9 +38,9 @@
 
 /* Why a packet was not passed on. */
 enum net_drop {
-	NET_DROP_SHORT,  /* no longer than its header and Ethernet's */
-	NET_DROP_LONG,   /* beyond NET_PACKET_MAX */
-	NET_DROP_CHAIN,  /* a chain of the wrong direction, or a receive buffer without room for a header */
+	NET_DROP_SHORT, /* no longer than its header and Ethernet's */
+	NET_DROP_LONG,  /* beyond NET_PACKET_MAX */
+	NET_DROP_CHAIN, /* a chain of the wrong direction, or a receive buffer without room for a header */
 	NET_DROP_HEADER, /* checksum or segmentation fields that do not fit the packet */
 	NET_DROP_ROOM,   /* the guest has no buffers, and enough packets wait for it */
 	NET_DROP_SIZE,   /* larger than the guest's buffers */
@@ -68,9 +68,9 @@ struct net_packet {
 /* The length of headers by what the driver accepted. */
 static inline unsigned net_header_len(uint64_t features)
 {
-	return features & (bf_bit(32 /* VERSION_1 */) | bf_bit(VIRTIO_NET_F_MRG_RXBUF)) ?
-		       NET_HDR_LEN :
-		       NET_HDR_LEN_SHORT;
+	return features & (bf_bit(32 /* VERSION_1 */) | bf_bit(VIRTIO_NET_F_MRG_RXBUF))
+		       ? NET_HDR_LEN
+		       : NET_HDR_LEN_SHORT;
 }
 
 /*

@@ -124,8 +124,7 @@ void mac_table_learn(struct mac_table *table, uint64_t mac, unsigned port, uint3
 	if (mac_is_group(mac) || !mac)
 		return;
 	entry = find(table, mac);
-	if (!entry ||
-	    port_of(atomic_load_explicit(&entry->word, memory_order_relaxed)) != port) {
+	if (!entry || port_of(atomic_load_explicit(&entry->word, memory_order_relaxed)) != port) {
 		learn_new(table, mac, port, now);
 	} else if (atomic_load_explicit(&entry->seen, memory_order_relaxed) != now) {
 		atomic_store_explicit(&entry->seen, now, memory_order_relaxed);

@@ -254,9 +254,9 @@ static int serve(struct program_options *common, struct net *net)
 				   .opaque = net };
 
 	for (unsigned i = 1; i < net->nr_devices; i++)
-		seats[program.nr_more++] = (struct program_seat){
-			net->opt->sockets.items[i], net_device_backend(net->devices[i])
-		};
+		seats[program.nr_more++] =
+			(struct program_seat){ net->opt->sockets.items[i],
+					       net_device_backend(net->devices[i]) };
 	return program_run(&program);
 }
 

@@ -11,11 +11,11 @@
 
 #include <netinet/in.h>
 
-#define VLAN_LEN    4
-#define IPV4_LEN    20
-#define IPV6_LEN    40
-#define TCP_LEN     20
-#define UDP_LEN     8
+#define VLAN_LEN 4
+#define IPV4_LEN 20
+#define IPV6_LEN 40
+#define TCP_LEN  20
+#define UDP_LEN  8
 /* All headers of a segment: Ethernet, two tags, IP with options or extensions, TCP with options. */
 #define HEADERS_MAX 256
 
@@ -190,14 +190,15 @@ static void fix_l4(uint8_t *headers, const struct layout *l, uint32_t l4_len, ui
 	}
 	put32(l4 + 4, get32(l4 + 4) + offset);
 	if (!last)
-		l4[13] &= (uint8_t)~(TCP_FIN | TCP_PSH);
+		l4[13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
 	if (offset)
 		l4[13] &= (uint8_t)~TCP_CWR;
 	put16(l4 + 16, 0);
 }
 
 static bool emit_segment(uint8_t *packet, uint32_t payload_len, const struct layout *l,
-			 uint32_t offset, uint32_t len, unsigned nr, net_emit_fn *emit, void *opaque)
+			 uint32_t offset, uint32_t len, unsigned nr, net_emit_fn *emit,
+			 void *opaque)
 {
 	uint8_t headers[HEADERS_MAX];
 	struct iovec iov[2] = { { headers, l->payload }, { packet + l->payload + offset, len } };

@@ -86,8 +86,8 @@ static void finish_tx(struct worker_queue *queue)
 static const struct worker_ops rx_ops = { .serve = serve_rx, .arm = arm_rx, .ready = ready_rx };
 static const struct worker_ops tx_ops = { .serve = serve_tx };
 
-int net_pair_init(struct net_pair *pair, unsigned idx, struct net_port *port,
-		  struct worker *worker, bool polled)
+int net_pair_init(struct net_pair *pair, unsigned idx, struct net_port *port, struct worker *worker,
+		  bool polled)
 {
 	pair->idx = idx;
 	pair->port = port;
@@ -186,9 +186,9 @@ static json_t *queue_json(const struct worker_queue *q, unsigned queue,
 	if (q->counters)
 		stats_counters_read(&stats.counters, q->counters);
 	root = stats_queue_json(&stats);
-	json_object_set_new(root, "packets",
-			    json_integer((json_int_t)__atomic_load_n(&counters->packets,
-								     __ATOMIC_RELAXED)));
+	json_object_set_new(
+		root, "packets",
+		json_integer((json_int_t)__atomic_load_n(&counters->packets, __ATOMIC_RELAXED)));
 	json_object_set_new(
 		root, "bytes",
 		json_integer((json_int_t)__atomic_load_n(&counters->bytes, __ATOMIC_RELAXED)));
@@ -198,8 +198,8 @@ static json_t *queue_json(const struct worker_queue *q, unsigned queue,
 
 bool net_pair_stats(const struct net_pair *pair, json_t *queues)
 {
-	return !json_array_append_new(queues, queue_json(&pair->rx_queue, 2 * pair->idx,
-							 &pair->rx.counters)) &&
-	       !json_array_append_new(queues, queue_json(&pair->tx_queue, 2 * pair->idx + 1,
-							 &pair->tx.counters));
+	return !json_array_append_new(
+		       queues, queue_json(&pair->rx_queue, 2 * pair->idx, &pair->rx.counters)) &&
+	       !json_array_append_new(
+		       queues, queue_json(&pair->tx_queue, 2 * pair->idx + 1, &pair->tx.counters));
 }

@@ -27,8 +27,8 @@ struct net_pair {
 } __attribute__((aligned(64)));
 
 /* Control. In place, zeroed. 0 or negative errno. */
-int net_pair_init(struct net_pair *pair, unsigned idx, struct net_port *port,
-		  struct worker *worker, bool polled);
+int net_pair_init(struct net_pair *pair, unsigned idx, struct net_port *port, struct worker *worker,
+		  bool polled);
 /* Neither queue runs. Of initialised or zeroed. */
 void net_pair_done(struct net_pair *pair);
 

@@ -9,7 +9,6 @@
  * much is dropped, as networks do. It neither knows of checksum nor of segmentation offloads: the inbox
  * does them.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <slirp/libslirp.h>
@@ -20,8 +19,8 @@
 #include <unistd.h>
 
 #include "devices/common/log.h"
-#include "forward.h"
 #include "pair.h"
+#include "slirp_network.h"
 
 #define INBOX_BATCH 64
 
@@ -75,8 +74,8 @@ static bool transmit(struct net_port *port, struct net_pair *pair)
 			continue;
 		missed = net_backlog_put_as(&sp->inbox, &packet, 0, pair->scratch);
 		if (missed) {
-			net_count_drops(&tx->counters,
-					missed < 0 ? NET_DROP_HEADER : NET_DROP_ROOM, 1);
+			net_count_drops(&tx->counters, missed < 0 ? NET_DROP_HEADER : NET_DROP_ROOM,
+					1);
 			continue;
 		}
 		packets++;
@@ -333,46 +332,6 @@ static const struct net_port_ops ops = {
 	.free = free_slirp,
 };
 
-static void configure(SlirpConfig *config, unsigned mtu)
-{
-	*config = (SlirpConfig){ .version = SLIRP_CONFIG_VERSION_MIN,
-				 .in_enabled = true,
-				 .in6_enabled = true,
-				 .vprefix_len = 64,
-				 .vhostname = "belfry",
-				 .if_mtu = mtu,
-				 .if_mru = mtu };
-	inet_pton(AF_INET, "10.0.2.0", &config->vnetwork);
-	inet_pton(AF_INET, "255.255.255.0", &config->vnetmask);
-	inet_pton(AF_INET, "10.0.2.2", &config->vhost);
-	inet_pton(AF_INET, "10.0.2.15", &config->vdhcp_start);
-	inet_pton(AF_INET, "10.0.2.3", &config->vnameserver);
-	inet_pton(AF_INET6, "fec0::", &config->vprefix_addr6);
-	inet_pton(AF_INET6, "fec0::2", &config->vhost6);
-	inet_pton(AF_INET6, "fec0::3", &config->vnameserver6);
-}
-
-static int add_forwards(struct slirp_port *sp, const char *const *forwards, unsigned nr)
-{
-	for (unsigned i = 0; i < nr; i++) {
-		const char *expected;
-		struct forward f;
-
-		if (!forward_parse(forwards[i], &f, &expected)) {
-			log_error("--hostfwd=%s: expected %s, as in tcp::8022-:22", forwards[i],
-				  expected);
-			return -EINVAL;
-		}
-		if (slirp_add_hostfwd(sp->slirp, f.udp, f.host, (int)f.host_port, f.guest,
-				      (int)f.guest_port)) {
-			log_error("--hostfwd=%s: port %u of the host: %s", forwards[i],
-				  f.host_port, strerror(errno));
-			return -errno;
-		}
-	}
-	return 0;
-}
-
 static int start(struct slirp_port *sp, const char *const *forwards, unsigned nr, unsigned mtu)
 {
 	SlirpConfig config;
@@ -386,13 +345,13 @@ static int start(struct slirp_port *sp, const char *const *forwards, unsigned nr
 	sp->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (!sp->fds || sp->wake_fd < 0)
 		return sp->fds ? -errno : -ENOMEM;
-	configure(&config, mtu);
+	slirp_network_configure(&config, mtu);
 	sp->slirp = slirp_new(&config, &callbacks, sp);
 	if (!sp->slirp) {
 		log_error("libslirp refuses its configuration");
 		return -EINVAL;
 	}
-	return add_forwards(sp, forwards, nr);
+	return slirp_network_forward(sp->slirp, forwards, nr);
 }
 
 int port_slirp_new(const char *const *forwards, unsigned nr, unsigned mtu, struct net_port **port)

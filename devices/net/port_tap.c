@@ -129,7 +129,8 @@ static void live(struct net_port *port, struct net_pair *pair, bool on)
 {
 	struct tap *tap = (void *)port;
 
-	if (on || pair->idx) /* the first one stays: an interface without queues loses its carrier */
+	if (on ||
+	    pair->idx) /* the first one stays: an interface without queues loses its carrier */
 		attach_queue(tap, pair->idx, on);
 	pair->rx_queue.source_fd = tap->fds[pair->idx];
 }

@@ -139,8 +139,8 @@ static void fill(struct bf_chain *chain, size_t skip, struct cursor *from, size_
 		}
 		now = now < to->iov_len - skip ? now : to->iov_len - skip;
 		now = now < len ? now : len;
-		memcpy((uint8_t *)to->iov_base + skip, (uint8_t *)from->iov->iov_base + from->offset,
-		       now);
+		memcpy((uint8_t *)to->iov_base + skip,
+		       (uint8_t *)from->iov->iov_base + from->offset, now);
 		from->offset += now;
 		skip += now;
 		len -= now;
@@ -299,7 +299,8 @@ void net_rx_end(struct net_rx *rx)
 		tell_kicks(rx, false);
 }
 
-enum net_rx_result net_rx_queue(struct net_rx *rx, const struct net_packet *packet, uint8_t *scratch)
+enum net_rx_result net_rx_queue(struct net_rx *rx, const struct net_packet *packet,
+				uint8_t *scratch)
 {
 	uint64_t features = __atomic_load_n(&rx->features, __ATOMIC_RELAXED);
 	int missed;

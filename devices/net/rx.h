@@ -38,7 +38,7 @@ struct net_rx {
 	bool touched; /* net_rx_end() is due */
 	/* Of chains: popped, and the first that is not used. What is in front of it is in done. */
 	unsigned nr_stock, next;
-	uint64_t packets, bytes;  /* not counted yet */
+	uint64_t packets, bytes; /* not counted yet */
 	struct net_backlog backlog;
 	struct net_counters counters;
 	struct bf_chain chains[RX_STOCK];

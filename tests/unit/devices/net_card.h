@@ -28,7 +28,7 @@
 #define TX_SLOT    16384
 #define HDR        12
 
-#define BIT(n) (1ull << (n))
+#define BIT(n)    (1ull << (n))
 #define MERGEABLE BIT(VIRTIO_NET_F_MRG_RXBUF)
 
 struct tx_slot {
@@ -106,8 +106,8 @@ static inline struct card *card_open(struct net_test *t, unsigned idx, unsigned 
 		.nr_queues = 2 * nr_pairs,
 		.queue_size = 128,
 		.features = features,
-		.memory_size = nr_pairs * (RX_BUFFERS * (uint64_t)rx_len + TX_SLOTS * TX_SLOT) +
-			       (1 << 16),
+		.memory_size =
+			nr_pairs * (RX_BUFFERS * (uint64_t)rx_len + TX_SLOTS * TX_SLOT) + (1 << 16),
 		.timeout_ms = WAIT_MS,
 	};
 	struct card *card = &t->cards[idx];

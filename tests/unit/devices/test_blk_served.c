@@ -238,6 +238,45 @@ static void test_requests(void **state)
 	assert_memory_equal(s->memory + 4096, "the-serial\0\0\0\0\0\0\0\0\0\0", 20);
 }
 
+#define NR_SPREAD 10
+#define NR_PIECES 6
+
+/* Several requests at once, the data of each in many places: all of it arrives where it belongs. */
+static void test_pieces(void **state)
+{
+	struct served *s = *state;
+	unsigned turn, i, j, done;
+	uint32_t len;
+
+	for (turn = 0; turn < 20; turn++) {
+		memset(s->memory, 0xee, 8192 + NR_SPREAD * NR_PIECES * 1024);
+		for (i = 0; i < NR_SPREAD; i++) {
+			struct virtio_blk_outhdr *header = (void *)(s->memory + i * 64);
+			struct iovec iov[NR_PIECES + 2] = { { header, sizeof(*header) } };
+
+			header->type = htole32(VIRTIO_BLK_T_IN);
+			header->sector = htole64(i * 100 + turn);
+			for (j = 0; j < NR_PIECES; j++)
+				iov[j + 1] = (struct iovec){
+					s->memory + 8192 + (j * NR_SPREAD + i) * 1024, 512
+				};
+			iov[NR_PIECES + 1] = (struct iovec){ s->memory + i * 64 + 32, 1 };
+			assert_int_equal(bf_driver_add(s->drv, 1, iov, 1, NR_PIECES + 1, s), 0);
+		}
+		bf_driver_kick(s->drv, 1);
+		for (done = 0; done < NR_SPREAD; done++) {
+			len = wait_one(s, 1, s);
+			assert_int_equal(len, NR_PIECES * 512 + 1);
+		}
+		for (i = 0; i < NR_SPREAD; i++) {
+			assert_int_equal(s->memory[i * 64 + 32], 0);
+			for (j = 0; j < NR_PIECES; j++)
+				assert_true(holds(s->memory + 8192 + (j * NR_SPREAD + i) * 1024,
+						  i * 100 + turn + j, 512));
+		}
+	}
+}
+
 static void test_config(void **state)
 {
 	struct served *s = *state;
@@ -295,7 +334,7 @@ static void test_load(void **state)
 	struct virtio_blk_outhdr *header = (void *)s->memory;
 	uint8_t *data = s->memory + 8192;
 	struct iovec iov[3] = { { header, sizeof(*header) }, { data, 512 }, { s->memory + 64, 1 } };
-	unsigned added[3] = { 0 }, got[3] = { 0 }, q, idle = 0;
+	unsigned added[3] = { 0 }, got[3] = { 0 }, q, idle = 0, kicked = 0;
 	uint32_t len;
 
 	header->type = htole32(VIRTIO_BLK_T_IN);
@@ -307,7 +346,7 @@ static void test_load(void **state)
 			while (added[q] < LARGE_RUNS && !bf_driver_add(s->drv, q, iov, 1, 2, s))
 				added[q]++;
 			bf_driver_kick(s->drv, q);
-			if (added[0] % 1000 == 500) {
+			if (++kicked % 50 == 0) {
 				assert_int_equal(bf_driver_stop(s->drv), 0);
 				assert_int_equal(bf_driver_start(s->drv), 0);
 			}
@@ -471,7 +510,7 @@ int main(void)
 		WITH(test_mistakes, 6),  WITH(test_load, 6),      WITH(test_requests, 7),
 		WITH(test_load, 7),      WITH(test_threads, 7),   WITH(test_notifications, 7),
 		WITH(test_requests, 8),  WITH(test_load, 8),      WITH(test_null, 9),
-		WITH(test_null, 10),
+		WITH(test_null, 10),     ALL(test_pieces),        WITH(test_pieces, 6),
 	};
 
 	alarm(55);

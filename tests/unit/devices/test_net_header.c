@@ -8,7 +8,7 @@
 #include "devices/net/header.h"
 
 #define BIT(n) (1ull << (n))
-#define ALL                                                                                       \
+#define ALL                                                                                   \
 	(BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) | \
 	 BIT(VIRTIO_NET_F_HOST_ECN) | BIT(NET_F_HOST_USO))
 #define CSUM VIRTIO_NET_HDR_F_NEEDS_CSUM
@@ -123,8 +123,7 @@ static void test_accepted(void **state)
 		{ CSUM, 1, BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) },
 		{ CSUM, 4, BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO6) },
 		{ CSUM, 5,
-		  BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_USO4) |
-			  BIT(NET_F_GUEST_USO6) },
+		  BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6) },
 		{ CSUM, 1 | ECN,
 		  BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) |
 			  BIT(VIRTIO_NET_F_GUEST_ECN) },

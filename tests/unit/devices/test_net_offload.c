@@ -94,7 +94,9 @@ static void build(struct built *b, const struct shape *s)
 		set_word(l4 + 4, b->len - b->l4);
 	}
 	b->meta = (struct net_meta){ .flags = CSUM,
-				     .gso_type = s->udp ? NET_GSO_UDP_L4 : s->v6 ? 4 : 1,
+				     .gso_type = s->udp  ? NET_GSO_UDP_L4
+						 : s->v6 ? 4
+							 : 1,
 				     .gso_size = (uint16_t)s->gso_size,
 				     .csum_start = (uint16_t)b->l4,
 				     .csum_offset = s->udp ? 6 : 16 };
@@ -252,13 +254,15 @@ static void refuse(struct built *b, const char *what)
 static void test_refused(void **state)
 {
 	static const struct shape tcp = { .payload = 4000, .gso_size = 1000 };
-	static const struct shape udp6 = { .v6 = true, .udp = true, .payload = 4000, .gso_size = 1000 };
+	static const struct shape udp6 = {
+		.v6 = true, .udp = true, .payload = 4000, .gso_size = 1000
+	};
 	static struct built b;
 
 	(void)state;
-#define WITH(shape, change)         \
-	build(&b, &(shape));        \
-	change;                     \
+#define WITH(shape, change)  \
+	build(&b, &(shape)); \
+	change;              \
 	refuse(&b, #change)
 	WITH(tcp, b.bytes[12] = 9);
 	WITH(tcp, b.bytes[b.l3] = 0x46);
@@ -343,7 +347,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_segments), cmocka_unit_test(test_checksums),
-		cmocka_unit_test(test_refused),	 cmocka_unit_test(test_random),
+		cmocka_unit_test(test_refused),  cmocka_unit_test(test_random),
 		cmocka_unit_test(test_receiver),
 	};
 

@@ -49,7 +49,12 @@ static void test_load(void **state)
 {
 	struct card *card = &test.cards[0];
 	unsigned sent[MAX_PAIRS] = { 0 }, seen[MAX_PAIRS] = { 0 }, all = 0, idle = 0;
+	const struct virtio_net_hdr_v1 partial = { .flags = 1, .csum_start = 34, .csum_offset = 6 };
 	bool large = card->rx_len > 9100 || bf_driver_features(card->drv) & MERGEABLE;
+
+	/* Every third checksum is left to the device, and its guest does not take that back. */
+	bool sums = bf_driver_features(card->drv) & BIT(VIRTIO_NET_F_CSUM) &&
+		    !(bf_driver_features(card->drv) & BIT(VIRTIO_NET_F_GUEST_CSUM));
 
 	(void)state;
 	while (all < LOAD * card->nr_pairs) {
@@ -62,7 +67,9 @@ static void test_load(void **state)
 			while (sent[p] < LOAD) {
 				len = large ? len_of(sent[p]) : 60 + sent[p] * 31 % 1400;
 				make_frame(sent[p] + p, len);
-				if (!card_try_send(card, p, NULL, frame, len, 60 + sent[p] % 3000))
+				if (!card_try_send(card, p,
+						   sums && sent[p] % 3 == 0 ? &partial : NULL,
+						   frame, len, 60 + sent[p] % 3000))
 					break;
 				sent[p]++;
 			}
@@ -70,13 +77,18 @@ static void test_load(void **state)
 				expected = large ? len_of(seen[p]) : 60 + seen[p] * 31 % 1400;
 				make_frame(seen[p] + p, expected);
 				assert_int_equal(len, expected);
+				if (sums && seen[p] % 3 == 0) {
+					assert_true(memcmp(got + 40, frame + 40, 2));
+					memcpy(got + 40, frame + 40, 2);
+				}
 				assert_memory_equal(got, frame, len);
 				assert_int_equal(header.flags | header.gso_type, 0);
 				seen[p]++;
 				all++;
 			}
 		}
-		if (all / 2000 != before / 2000) {
+		/* What waits for buffers in converted form does not outlive a stop. */
+		if (all / 2000 != before / 2000 && !sums) {
 			assert_int_equal(bf_driver_stop(card->drv), 0);
 			assert_int_equal(bf_driver_start(card->drv), 0);
 		}
@@ -163,12 +175,21 @@ static void test_hostile(void **state)
 		{ { .flags = 1, .csum_start = 999, .csum_offset = 0 }, false },
 		{ { .flags = 1, .csum_start = 0xffff, .csum_offset = 0xffff }, false },
 		{ { .flags = 1, .csum_start = 34, .csum_offset = 0xffff }, false },
-		{ { .flags = 1, .gso_type = 1, .hdr_len = 0xffff, .gso_size = 100,
-		    .csum_start = 34, .csum_offset = 16 }, true },
+		{ { .flags = 1,
+		    .gso_type = 1,
+		    .hdr_len = 0xffff,
+		    .gso_size = 100,
+		    .csum_start = 34,
+		    .csum_offset = 16 },
+		  true },
 		{ { .gso_type = 1, .gso_size = 100 }, false },
 		{ { .flags = 1, .gso_type = 1, .csum_start = 34, .csum_offset = 16 }, false },
-		{ { .flags = 1, .gso_type = 0x55, .gso_size = 1,
-		    .csum_start = 34, .csum_offset = 16 }, false },
+		{ { .flags = 1,
+		    .gso_type = 0x55,
+		    .gso_size = 1,
+		    .csum_start = 34,
+		    .csum_offset = 16 },
+		  false },
 	};
 	static const uint32_t pieces[] = { 2000, 1, 12, 11, 37 };
 	struct card *card = &test.cards[0];
@@ -211,18 +232,18 @@ static void test_bad_chains(void **state)
 	json_t *root;
 
 	(void)state;
-#define BAD(nr_out, nr_in)                                                                       \
-	do {                                                                                     \
-		struct virtio_net_hdr_v1 header;                                                 \
-		struct tx_slot slot = { .busy = true };                                          \
-		assert_int_equal(bf_driver_add(card->drv, 1, iov, nr_out, nr_in, &slot), 0);     \
-		bf_driver_kick(card->drv, 1);                                                    \
-		make_frame(99, 100);                                                             \
-		card_send(&test, 0, frame, 100);                                                 \
-		assert_int_equal(card_receive_within(&test, 0, &header, got, WAIT_MS), 100);     \
-		for (unsigned ms = 0; ms < WAIT_MS && slot.busy; ms++, usleep(1000))             \
-			card_reap(card, 0);                                                      \
-		assert_false(slot.busy);                                                         \
+#define BAD(nr_out, nr_in)                                                                   \
+	do {                                                                                 \
+		struct virtio_net_hdr_v1 header;                                             \
+		struct tx_slot slot = { .busy = true };                                      \
+		assert_int_equal(bf_driver_add(card->drv, 1, iov, nr_out, nr_in, &slot), 0); \
+		bf_driver_kick(card->drv, 1);                                                \
+		make_frame(99, 100);                                                         \
+		card_send(&test, 0, frame, 100);                                             \
+		assert_int_equal(card_receive_within(&test, 0, &header, got, WAIT_MS), 100); \
+		for (unsigned ms = 0; ms < WAIT_MS && slot.busy; ms++, usleep(1000))         \
+			card_reap(card, 0);                                                  \
+		assert_false(slot.busy);                                                     \
 	} while (0)
 	BAD(1, 0);
 	BAD(1, 1);
@@ -266,23 +287,33 @@ static void test_sink(void **state)
 #define EVENT   BIT(VIRTIO_RING_F_EVENT_IDX)
 #define PACKED  BIT(VIRTIO_F_RING_PACKED)
 #define INORDER BIT(VIRTIO_F_IN_ORDER)
-#define OFFLOADS                                                                          \
+#define OFFLOADS                                                                               \
 	(BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) | \
 	 BIT(VIRTIO_NET_F_GUEST_TSO4))
 
-static const struct mode sleeping = { { "--loopback", "--notify=eventfd", "--queues=2" }, 2, 2048,
+static const struct mode sleeping = { { "--loopback", "--notify=eventfd", "--queues=2" },
+				      2,
+				      2048,
 				      MERGEABLE | EVENT | BIT(VIRTIO_NET_F_MQ) };
 static const struct mode plain = { { "--loopback", "--notify=eventfd" }, 1, 2048, OFFLOADS };
 static const struct mode ringing = { { "--loopback", "--notify=doorbell", "--queues=2",
-				       "--num-threads=1" }, 2, 2048,
+				       "--num-threads=1" },
+				     2,
+				     2048,
 				     MERGEABLE | EVENT | PACKED | BIT(VIRTIO_NET_F_MQ) };
-static const struct mode polling = { { "--loopback", "--notify=poll" }, 1, 500,
-				     MERGEABLE | INORDER | OFFLOADS };
+static const struct mode polling = {
+	{ "--loopback", "--notify=poll" }, 1, 500, MERGEABLE | INORDER | OFFLOADS
+};
 static const struct mode packed = { { "--loopback", "--notify=poll" }, 1, 9200, PACKED | INORDER };
+static const struct mode sums = {
+	{ "--loopback", "--notify=eventfd" }, 1, 150, MERGEABLE | EVENT | BIT(VIRTIO_NET_F_CSUM)
+};
 static const struct mode sink = { { "--sink", "--notify=eventfd" }, 1, 2048, MERGEABLE };
 
-#define RUN(function, mode) \
-	{ #function " " #mode, function, set_up, tear_down, (void *)(uintptr_t)&(mode) }
+#define RUN(function, mode)                                                                    \
+	{                                                                                      \
+#function " " #mode, function, set_up, tear_down, (void *)(uintptr_t) & (mode) \
+	}
 
 int main(void)
 {
@@ -292,6 +323,7 @@ int main(void)
 		RUN(test_load, ringing),
 		RUN(test_load, polling),
 		RUN(test_load, packed),
+		RUN(test_load, sums),
 		RUN(test_notifications, plain),
 		RUN(test_notifications, sleeping),
 		RUN(test_notifications, ringing),

@@ -8,7 +8,7 @@
 
 #define NR        3
 #define ETHERTYPE 0x88b5 /* for local experiments */
-#define ALL_OFFLOADS                                                                        \
+#define ALL_OFFLOADS                                                                           \
 	(BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) | \
 	 BIT(VIRTIO_NET_F_GUEST_TSO4))
 #define NOBODY    9
@@ -158,9 +158,8 @@ static void test_deaf(void **state)
 	}
 	root = net_stats(&test);
 	devices = json_object_get(root, "devices");
-	drops = json_object_get(json_array_get(json_object_get(json_array_get(devices, 2), "queues"),
-					       0),
-				"drops");
+	drops = json_object_get(
+		json_array_get(json_object_get(json_array_get(devices, 2), "queues"), 0), "drops");
 	assert_true(json_integer_value(json_object_get(drops, "room")) > 1000);
 	json_decref(root);
 	/* It wakes up: the oldest are there, in order, then it is one like any other. */
@@ -232,16 +231,18 @@ static const char *const threads[] = { "--switch", "--notify=eventfd", "--num-th
 static const char *const polling[] = { "--switch", "--notify=poll", "--num-threads=2", NULL };
 static const char *const ringing[] = { "--switch", "--notify=doorbell", NULL };
 
-#define RUN(function, mode) \
-	{ #function " " #mode, function, set_up, tear_down, (void *)(uintptr_t)(mode) }
+#define RUN(function, mode)                                                                 \
+	{                                                                                   \
+#function " " #mode, function, set_up, tear_down, (void *)(uintptr_t)(mode) \
+	}
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		RUN(test_learning, one_thread), RUN(test_learning, threads),
-		RUN(test_learning, polling),	RUN(test_learning, ringing),
-		RUN(test_leaves, one_thread),	RUN(test_leaves, threads),
-		RUN(test_deaf, one_thread),	RUN(test_deaf, threads),
+		RUN(test_learning, polling),    RUN(test_learning, ringing),
+		RUN(test_leaves, one_thread),   RUN(test_leaves, threads),
+		RUN(test_deaf, one_thread),     RUN(test_deaf, threads),
 		RUN(test_offloads, one_thread), RUN(test_offloads, threads),
 	};
 

@@ -244,7 +244,10 @@ static void gates(void **state)
 
 	make_right(BF_CHANNEL_MAIN, BF_FE_NET_SET_MTU, &msg);
 	assert_int_equal(bf_request_check(BF_CHANNEL_MAIN, &msg, &agreed, NULL), 0);
-	agreed.features &= ~bf_bit(VIRTIO_NET_F_MTU);
+	/* QEMU sends it before SET_FEATURES, so that the virtio feature cannot be asked for here. */
+	agreed.features = 0;
+	assert_int_equal(bf_request_check(BF_CHANNEL_MAIN, &msg, &agreed, NULL), 0);
+	agreed.protocol_features &= ~bf_bit(BF_PROTOCOL_F_MTU);
 	assert_int_equal(bf_request_check(BF_CHANNEL_MAIN, &msg, &agreed, NULL), -EOPNOTSUPP);
 
 	/* A.5 rule 4: offered is enough to ask, enabling needs the acknowledgement. */
