@@ -2,11 +2,12 @@
 /*
  * bench-blk-load: random reads of 4 KiB at any vhost-user block device, over belfry/driver.h.
  *
- *	bench-blk-load --socket PATH --depth N --size BYTES [--seconds S] [--doorbell] [--packed] [--wait]
+ *	bench-blk-load --socket PATH --depth N --size BYTES [--seconds S] [--doorbell] [--packed]
+ *		[--wait]
  *
- * One thread, one queue, which always holds --depth requests; it spins on the used ring, or with --wait
- * sleeps for calls. Prints one JSON object. The first tenth of the time is not counted. It must not use a
- * private header: it is what anybody could write.
+ * One thread, one queue, which always holds --depth requests; it spins on the used ring, or with
+ * --wait sleeps for calls. Prints one JSON object. The first tenth of the time is not counted. It
+ * must not use a private header: it is what anybody could write.
  */
 #include <endian.h>
 #include <errno.h>
@@ -238,14 +239,29 @@ static int parse(int argc, char **argv, struct options *opt)
 
 	while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
 		switch (c) {
-		case 's': opt->socket = optarg; break;
-		case 'd': opt->depth = (unsigned)strtoul(optarg, NULL, 10); break;
-		case 'b': opt->size = strtoull(optarg, NULL, 10); break;
-		case 't': opt->seconds = strtod(optarg, NULL); break;
-		case 'D': opt->doorbell = true; break;
-		case 'P': opt->packed = true; break;
-		case 'W': opt->wait = true; break;
-		default: return -EINVAL;
+		case 's':
+			opt->socket = optarg;
+			break;
+		case 'd':
+			opt->depth = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		case 'b':
+			opt->size = strtoull(optarg, NULL, 10);
+			break;
+		case 't':
+			opt->seconds = strtod(optarg, NULL);
+			break;
+		case 'D':
+			opt->doorbell = true;
+			break;
+		case 'P':
+			opt->packed = true;
+			break;
+		case 'W':
+			opt->wait = true;
+			break;
+		default:
+			return -EINVAL;
 		}
 	}
 	return opt->socket && opt->depth >= 1 && opt->depth <= MAX_DEPTH && opt->size >= BLOCK &&
@@ -260,8 +276,9 @@ int main(int argc, char **argv)
 	static struct load load;
 
 	if (parse(argc, argv, &opt)) {
-		fprintf(stderr, "usage: bench-blk-load --socket PATH --depth 1..%u --size BYTES"
-				" [--seconds S] [--doorbell] [--packed] [--wait]\n",
+		fprintf(stderr,
+			"usage: bench-blk-load --socket PATH --depth 1..%u --size BYTES"
+			" [--seconds S] [--doorbell] [--packed] [--wait]\n",
 			MAX_DEPTH);
 		return 2;
 	}

@@ -4,9 +4,9 @@
  *
  *	bench-price ours|trusting split|packed BATCH [ROUNDS]
  *
- * One thread is driver and device in turn. For callgrind, which counts instructions: --toggle-collect of
- * serve_ours or serve_trusting; bench/compare divides by the number of requests that is printed. What
- * the difference is, and what it is not: bench/README.md.
+ * One thread is driver and device in turn. For callgrind, which counts instructions:
+ * --toggle-collect of serve_ours or serve_trusting; bench/compare divides by the number of requests
+ * that is printed. What the difference is, and what it is not: bench/README.md.
  */
 #include <errno.h>
 #include <linux/virtio_config.h>
@@ -134,7 +134,8 @@ static void __attribute__((noinline)) serve_trusting(struct bench *bench)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: bench-price ours|trusting split|packed BATCH(1..%u) [ROUNDS]\n", MAX);
+	fprintf(stderr, "usage: bench-price ours|trusting split|packed BATCH(1..%u) [ROUNDS]\n",
+		MAX);
 	return 2;
 }
 

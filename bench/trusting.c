@@ -13,7 +13,8 @@ static void fill_piece(const struct trusting *dev, struct iovec *iov, uint64_t g
 	*iov = (struct iovec){ dev->base + gpa, len };
 }
 
-static void count(struct bf_chain *chain, uint16_t head, struct iovec *iov, unsigned nr, unsigned nr_in)
+static void count(struct bf_chain *chain, uint16_t head, struct iovec *iov, unsigned nr,
+		  unsigned nr_in)
 {
 	chain->head = head;
 	chain->iov = iov;
@@ -21,7 +22,8 @@ static void count(struct bf_chain *chain, uint16_t head, struct iovec *iov, unsi
 	chain->nr_in = nr_in;
 }
 
-static unsigned pop_split(struct trusting *dev, struct bf_chain *chains, unsigned nr, struct iovec *iov)
+static unsigned pop_split(struct trusting *dev, struct bf_chain *chains, unsigned nr,
+			  struct iovec *iov)
 {
 	uint16_t left = bf_load16_acquire(&dev->avail->idx) - dev->next_avail;
 	unsigned used = 0;
@@ -51,9 +53,8 @@ static unsigned pop_split(struct trusting *dev, struct bf_chain *chains, unsigne
 static void push_split(struct trusting *dev, const struct bf_done *done, unsigned nr)
 {
 	for (unsigned i = 0; i < nr; i++)
-		dev->used->ring[dev->next_used++ & (dev->size - 1)] = (struct bf_used_elem){
-			bf_to_le32(done[i].head), bf_to_le32(done[i].len)
-		};
+		dev->used->ring[dev->next_used++ & (dev->size - 1)] =
+			(struct bf_used_elem){ bf_to_le32(done[i].head), bf_to_le32(done[i].len) };
 }
 
 static void notify_split(struct trusting *dev)

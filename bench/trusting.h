@@ -2,10 +2,11 @@
 /*
  * A device that trusts its driver: what the copies and checks of lib/virtq are compared with.
  *
- * The same work for the same driver (pop a batch with its pieces, push it, publish, decide whether to
- * call), with nothing that only a hostile or broken driver makes necessary: descriptors are used where
- * they lie, an address is one addition, no index is compared with anything, nothing is remembered of what
- * is in flight. It is what a device inside of the guest's own trust would do; never serve a guest with it.
+ * The same work for the same driver (pop a batch with its pieces, push it, publish, decide whether
+ * to call), with nothing that only a hostile or broken driver makes necessary: descriptors are used
+ * where they lie, an address is one addition, no index is compared with anything, nothing is
+ * remembered of what is in flight. It is what a device inside of the guest's own trust would do;
+ * never serve a guest with it.
  */
 #ifndef BENCH_TRUSTING_H
 #define BENCH_TRUSTING_H

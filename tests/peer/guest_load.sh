@@ -1,5 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=dash
 #
 # Load for the disks of the tests' guest, until the file /stop is there. /load.NAME has the number of
 # rounds; /bad.NAME is there if something failed or came back other than it was.

@@ -168,10 +168,10 @@ class WithStats(Program):
 class Backend(WithStats):
     """One of our back ends, ready to be connected to."""
 
-    def __init__(self, run, name, arguments):
+    def __init__(self, run, name, arguments, **popen):
         ready, ready_of_child = os.pipe()
         super().__init__(run, name, [*arguments, f"--ready-fd={ready_of_child}"],
-                         pass_fds=(ready_of_child,))
+                         pass_fds=(ready_of_child,), **popen)
         os.close(ready_of_child)
         try:
             if not select.select([ready], [], [], SOON_S)[0] or not os.read(ready, 16):
@@ -198,12 +198,14 @@ class Backend(WithStats):
 class Blk(Backend):
     """belfry-blk, listening. @socket: of one that was there before."""
 
-    def __init__(self, run, program, image, notify, nr_queues=2, log_level="info", socket_path=None):
+    def __init__(self, run, program, image, notify, nr_queues=2, log_level="info",
+                 socket_path=None, options=(), **popen):
         self.socket = socket_path or run.folder / f"blk{len(run.programs)}.sock"
         super().__init__(
             run, "belfry-blk",
             [program, f"--socket-path={self.socket}", f"--blk-file={image}", f"--notify={notify}",
-             f"--num-queues={nr_queues}", f"--log-level={log_level}"])
+             f"--num-queues={nr_queues}", f"--log-level={log_level}", *options],
+            **popen)
 
 
 class StorageDaemon(Program):

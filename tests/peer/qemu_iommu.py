@@ -32,7 +32,7 @@ def behind_iommu(run, guest):
 def traffic(qemu):
     """How often QEMU was asked for a translation, and how many IOTLB messages it sent."""
     said = qemu.said()
-    return (len(re.findall("^vhost_iotlb_miss ", said, re.MULTILINE)),
+    return (len(re.findall("^vhost_iotlb_miss .* step 1$", said, re.MULTILINE)),
             len(re.findall(f"^vhost_user_write req:{IOTLB_MSG} ", said, re.MULTILINE)))
 
 

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Our back ends are killed under load and started again; QEMU's chardevs come back by themselves.
 
-qemu_reconnect.py BELFRY_BLK BELFRY_NET: the guest writes, reads back and has a TCP connection all the
-time, and notices nothing but a pause. Requests in flight are in the in-flight region, for split and
-packed rings. A network card has none and loses packets; its ring is found by the used index, which
+qemu_reconnect.py BELFRY_BLK BELFRY_NET SLOW_FLUSH: the guest writes, reads back and has a TCP
+connection all the time, and notices nothing but a pause. Requests in flight are in the in-flight region,
+for split and packed rings; a flush takes long (slow_flush.c), so that there is always one that others
+have overtaken. A network card has none and loses packets; its ring is found by the used index, which
 only a split ring has.
 """
 
@@ -17,7 +18,7 @@ import net
 from peer import MIB, Blk, Failed, guest_kernel, sha256, wait_until
 from qemu import Qemu, blk_device, net_device
 
-KILLS = 3
+KILLS = 2
 RECONNECT = ",reconnect=1"
 SEEK = 64  # in 64 KiB: behind the given half
 KINDS = (("split", ""), ("packed", ",packed=on"))
@@ -36,8 +37,9 @@ class Backends:
     def start(self):
         sockets = [one and one.socket for one in self.now]
         for index, image in enumerate(self.images):
-            self.now[index] = Blk(self.run, sys.argv[1], image, "eventfd",
-                                  socket_path=sockets[index])
+            self.now[index] = Blk(self.run, sys.argv[1], image, "eventfd", 2,
+                                  socket_path=sockets[index], options=["--io=threads"],
+                                  env=dict(os.environ, LD_PRELOAD=sys.argv[3]))
         self.now[-1] = net.Net(self.run, sys.argv[2], f"--tap={self.tap}", socket_path=sockets[-1])
 
     def kill(self):
@@ -72,14 +74,22 @@ def test(run):
     guest.wait_ready()
     net.up(guest, 1, "eth0")
     guest.run(f"nc 10.0.1.2 {net.PACED} </dev/null | sha256sum >/paced &")
-    loads = [disk.Load(run, guest, "write", title, f"/dev/vd{'ab'[index]}", SEEK)
-             for index, (title, _) in enumerate(KINDS)]
+    # Readers beside the writers, so that requests are not finished in the order in which they came.
+    loads, readers = [], []
+    for index, (title, _) in enumerate(KINDS):
+        device = f"/dev/vd{'ab'[index]}"
+        loads.append(disk.Load(run, guest, "write", title, device, SEEK))
+        given = sha256(backends.images[index], 0, disk.LOAD_SIZE)
+        readers += [disk.Load(run, guest, "read", f"{title}{number}", device, given)
+                    for number in range(2)]
     for load in loads:
         load.wait_rounds(1)
     for number in range(1, KILLS + 1):
-        kill_and_start(run, backends, loads, host, number)
+        kill_and_start(run, backends, loads + readers, host, number)
     host.end_pace.set()
     guest.run("touch /stop")
+    for load in readers:
+        load.end()
     for index, load in enumerate(loads):
         load.end()
         written = guest.sha256_of(f"cat /data.{load.name}")

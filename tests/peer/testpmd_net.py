@@ -10,6 +10,8 @@ into --sink.
 import os
 import random
 import select
+import socket
+import struct
 import sys
 import time
 
@@ -20,7 +22,7 @@ from testpmd import NAME, Testpmd, read_pcap, virtio_user, write_pcap
 NR_FRAMES = 1500
 WINDOW = 24  # frames on their way at once: none may be lost
 LARGEST = 1514
-ETHERTYPE = b"\x88\xb5"  # for experiments: the kernel does not answer
+FROM, TO = b"\x0a\x63\x00\x01", b"\x0a\x63\x00\x02"  # nobody here: the kernel does not answer
 
 # title, virtio_user's options, queues, belfry-net's notify, who listens is testpmd
 DRIVERS = (
@@ -43,10 +45,11 @@ TWO_QUEUES = (
 
 
 def make_frame(number):
-    """IPv4 and UDP with ports that differ, so that a TAP of several queues spreads them."""
+    """UDP with ports that differ, so that a TAP of several queues spreads them. The rest is random."""
     length = random.choice((60, 61, 64, 127, 128, 590, 1280, LARGEST, random.randint(60, LARGEST)))
-    head = (b"\x52\x54\x00\x00\x00\x01\x52\x54\x00\x00\x00\x02" + ETHERTYPE
-            + number.to_bytes(4, "big"))
+    ip_header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, length - 14, 0, 0, 64, 17, 0, FROM, TO)
+    head = (b"\x52\x54\x00\x00\x00\x01\x52\x54\x00\x00\x00\x02\x08\x00" + ip_header
+            + struct.pack("!HHHHI", 1024 + number, 9, length - 34, 0, number))
     return head + os.urandom(length - len(head))
 
 
@@ -65,7 +68,7 @@ class Wire:
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self.socket], [], [], left)[0]:
                 frame, where = self.socket.recvfrom(65536)
-                if where[2] != 4 and frame[12:14] == ETHERTYPE:  # not PACKET_OUTGOING
+                if where[2] != socket.PACKET_OUTGOING and frame[26:30] == FROM:
                     return frame
         return None
 
@@ -81,7 +84,7 @@ def there_and_back(run, tap, title, in_order):
             break
         came.append(frame)
     if not in_order:
-        came.sort(key=lambda frame: frame[14:18])
+        came.sort(key=lambda frame: frame[42:46])
     differ = [number for number, (went, back) in enumerate(zip(out, came)) if went != back]
     run.ok(len(came) == NR_FRAMES and not differ,
            f"{title}: {NR_FRAMES} frames there and back, the same bytes"
