@@ -158,7 +158,7 @@ static int read_geometry(struct blk_image *image, const char *path)
 	return 0;
 }
 
-int blk_image_open(struct blk_image *image, const char *path, bool read_only)
+int blk_image_open(struct blk_image *image, const char *path, bool read_only, bool locking)
 {
 	struct blk_image opened = { .read_only = read_only };
 	int ret;
@@ -167,7 +167,7 @@ int blk_image_open(struct blk_image *image, const char *path, bool read_only)
 	if (opened.fd < 0)
 		return opened.fd;
 	ret = read_geometry(&opened, path);
-	if (!ret)
+	if (!ret && locking)
 		ret = lock(opened.fd, path, read_only);
 	if (ret) {
 		blk_image_close(&opened);

@@ -25,7 +25,7 @@ struct blk_image {
 	}
 
 /* 0 or negative errno, and then it is said why. */
-int blk_image_open(struct blk_image *image, const char *path, bool read_only);
+int blk_image_open(struct blk_image *image, const char *path, bool read_only, bool locking);
 /* None: a disk of @size bytes that keeps nothing. 0, or -EINVAL and it is said why. */
 int blk_image_null(struct blk_image *image, uint64_t size, bool read_only);
 /* Of opened or NONE; leaves NONE. */

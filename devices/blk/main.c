@@ -20,6 +20,7 @@ struct blk_options {
 	uint64_t null_size; /* 0: there is a file */
 	const char *serial;
 	bool read_only;
+	int locking; /* 0 on, 1 off */
 	int num_queues;
 	int num_threads; /* 0: one for each queue */
 	int queue_size;
@@ -27,6 +28,7 @@ struct blk_options {
 	int io;     /* enum blk_io_kind */
 };
 
+static const char *const locking_words[] = { "on", "off", NULL };
 static const char *const notify_words[] = {
 	[WORKER_EVENTFD] = "eventfd",
 	[WORKER_DOORBELL] = "doorbell",
@@ -50,6 +52,13 @@ static bool parse(int argc, char *argv[], struct program_options *common, struct
 		  .value = &opt->null_size,
 		  .arg = "SIZE",
 		  .help = "no file: a disk of this size that keeps nothing, for measuring" },
+		{ .name = "locking",
+		  .kind = OPTION_CHOICE,
+		  .value = &opt->locking,
+		  .arg = "HOW",
+		  .choices = locking_words,
+		  .help = "on (default): refuse an image that another program writes; off: share it, "
+			  "for a live migration" },
 		{ .name = "read-only",
 		  .kind = OPTION_FLAG,
 		  .value = &opt->read_only,
@@ -190,7 +199,7 @@ static int open_image(const struct blk_options *opt, struct blk_image *image)
 {
 	if (opt->null_size)
 		return blk_image_null(image, opt->null_size, opt->read_only);
-	return blk_image_open(image, opt->blk_file, opt->read_only);
+	return blk_image_open(image, opt->blk_file, opt->read_only, opt->locking == 0);
 }
 
 int main(int argc, char *argv[])

@@ -120,7 +120,7 @@ struct bf_chain {
 /**
  * bf_virtq_pop - take the next request. 1 one was taken, 0 there is none, or what broke the ring:
  * -EFAULT an address not in guest memory; -ELOOP a chain longer than the ring, or than what of a
- * packed one is not in flight, or an indirect table longer than the ring; -EBADMSG any other
+ * packed one is not in flight, or an indirect table longer than the ring and than 1,024; -EBADMSG any other
  * violation (index or buffer id out of range, more made available than the ring can hold, a head or
  * id that is still in flight, a readable piece after a writable one, nested indirect); -E2BIG more
  * pieces than iov. While kicks are wanted, 0 says also that the next request will be kicked for.

@@ -114,7 +114,7 @@ int bf_table_open(struct bf_virtq *vq, const struct bf_element *element, struct 
 		return bf_virtq_break(vq, -EBADMSG,
 				      "indirect table of %u bytes, not a multiple of 16",
 				      element->len);
-	if (nr > vq->size)
+	if (nr > BF_TABLE_LONG && nr > vq->size)
 		return bf_virtq_break(vq, -ELOOP,
 				      "indirect table of %u descriptors, the ring has %u", nr,
 				      vq->size);

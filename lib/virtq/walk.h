@@ -47,6 +47,11 @@ struct bf_table {
 };
 
 #define BF_TABLE_ENTRY 16u /* bytes of a descriptor, in both formats */
+/*
+ * A table may be as long as the ring, and drivers of small rings make it longer: Linux asks only the
+ * device's own limit (seg_max). So many are always accepted.
+ */
+#define BF_TABLE_LONG 1024u
 
 /* The indirect table that @element refers to: as bf_walk_add(). */
 int bf_table_open(struct bf_virtq *vq, const struct bf_element *element, struct bf_table *table);

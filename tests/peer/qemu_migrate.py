@@ -7,7 +7,7 @@ qemu_migrate.py BELFRY_BLK BELFRY_NET
 Did the dirty log have everything? When all of memory has been sent once, the guest reads its disks
 into the page cache: those pages are written by nobody but the device. Behind the disks on the other
 side there are zeroes instead, so that what the guest finds in its page cache afterwards can only have come
-with the migration. A third disk, with the same content on both sides, is read without a break, and a
+with the migration. A third disk, one image for both sides, is read and written without a break, and a
 TCP connection through a bridge goes on through it all.
 """
 
@@ -26,13 +26,16 @@ SLOW, BRISK, FAST = 1 * MIB, 32 * MIB, 400 * MIB  # bytes a second
 APPEND = " init_on_alloc=0"
 MAC = "52:54:00:00:00:01"
 ETH_P_RARP = b"\x80\x35"
+COUNT_SECTOR = 8192  # of the third disk: the guest counts there
 
 
 class Side:
     """Back ends of one of the two machines."""
 
     def __init__(self, run, number, images):
-        self.blks = [Blk(run, sys.argv[1], image, "eventfd") for image in images]
+        self.blks = [Blk(run, sys.argv[1], image, "eventfd",
+                         options=["--locking=off"] if index == 2 else [])
+                     for index, image in enumerate(images)]
         tap = net.add_tap(number, address=False)
         net.ip(f"link set {tap} master br0")
         self.tap = tap
@@ -57,9 +60,21 @@ def bridge():
 def make_images(run):
     """For this side and for the other."""
     here = [make_image(run.folder / f"here{index}.img", SIZE, SIZE) for index in range(3)]
-    there = [make_image(run.folder / f"there{index}.img", SIZE, 0) for index in range(3)]
-    there[2].write_bytes(here[2].read_bytes())
-    return here, there
+    there = [make_image(run.folder / f"there{index}.img", SIZE, 0) for index in range(2)]
+    return here, [*there, here[2]]
+
+
+def count_up(guest):
+    """Written again and again, each number after the other."""
+    guest.run(f"{{ while [ ! -e /stop ]; do n=$((n + 1)); printf '%-512d' $n | dd of=/dev/vdc bs=512"
+              f" seek={COUNT_SECTOR} oflag=direct conv=notrunc; echo $n >/counted; usleep 10000;"
+              " done; touch /end.count; } >/dev/null 2>&1 &")
+
+
+def counted(image):
+    with open(image, "rb") as file:
+        file.seek(COUNT_SECTOR * 512)
+        return int(file.read(512).split()[0])
 
 
 def cache(guest, device, skip, count):
@@ -159,6 +174,7 @@ def test(run):
     load = disk.Load(run, guest, "read", "steady", "/dev/vdc",
                      sha256(images[0][2], 0, disk.LOAD_SIZE))
     load.wait_rounds(1)
+    count_up(guest)
     cancelled(run, here, host)
 
     socket = run.folder / "migration.sock"
@@ -169,6 +185,8 @@ def test(run):
     run.ok(announced(sniffer), "belfry-net announces the guest at its new place (RARP)")
     load.guest = guest = there.guest
     compare(run, guest, images[0], sides[1])
+    written = counted(images[0][2])
+    wait_until("the guest to write on", lambda: counted(images[0][2]) > written)
     load.wait_rounds(2)
     run.ok(here.quit(), "the first QEMU ends well")
     came = host.paced_bytes
@@ -176,6 +194,9 @@ def test(run):
     host.end_pace.set()
     guest.run("touch /stop")
     load.end()
+    wait_until("the last number", lambda: "there" in guest.run("[ ! -e /end.count ] || echo there"))
+    run.equal(counted(images[0][2]), int(guest.run("cat /counted")),
+              f"{written} and more writes of the guest, before and after: none is lost")
     wait_until("the sum of the connection", lambda: guest.run("cat /paced").strip())
     run.ok(host.paced.hexdigest() in guest.run("cat /paced"),
            f"one TCP connection through it all: {host.paced_bytes >> 10} KiB (sha256)")

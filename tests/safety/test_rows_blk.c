@@ -174,7 +174,7 @@ static void cve_2026_27211_a_disk_is_raw_whatever_it_holds(void **state)
 		struct blk_image image = BLK_IMAGE_NONE;
 
 		assert_int_equal(pwrite(fd, magics[i], 8, 0), 8);
-		assert_int_equal(blk_image_open(&image, path, true), 0);
+		assert_int_equal(blk_image_open(&image, path, true, true), 0);
 		assert_int_equal(image.nr_sectors, SECTORS);
 		blk_image_close(&image);
 	}

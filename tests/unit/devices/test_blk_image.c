@@ -28,16 +28,16 @@ static void test_sizes(void **state)
 	(void)state;
 	for (i = 0; i < 5; i++) {
 		make(bad[i]);
-		assert_int_equal(blk_image_open(&image, path, false), -EINVAL);
+		assert_int_equal(blk_image_open(&image, path, false, true), -EINVAL);
 		assert_int_equal(image.fd, -1);
 	}
 	make(512);
-	assert_int_equal(blk_image_open(&image, path, false), 0);
+	assert_int_equal(blk_image_open(&image, path, false, true), 0);
 	assert_int_equal(image.nr_sectors, 1);
 	assert_true(image.physical_size >= 512 && image.physical_size <= 4096);
 	blk_image_close(&image);
 	make((off_t)5 << 40);
-	assert_int_equal(blk_image_open(&image, path, true), 0);
+	assert_int_equal(blk_image_open(&image, path, true, true), 0);
 	assert_int_equal(image.nr_sectors, (uint64_t)5 << 31);
 	blk_image_close(&image);
 	blk_image_close(&image);
@@ -49,12 +49,12 @@ static void test_kinds(void **state)
 	struct blk_image image = BLK_IMAGE_NONE;
 
 	(void)state;
-	assert_int_equal(blk_image_open(&image, folder, true), -ENOTBLK);
-	assert_int_equal(blk_image_open(&image, "/dev/null", false), -ENOTBLK);
-	assert_int_equal(blk_image_open(&image, "/nonexistent", false), -ENOENT);
+	assert_int_equal(blk_image_open(&image, folder, true, true), -ENOTBLK);
+	assert_int_equal(blk_image_open(&image, "/dev/null", false, true), -ENOTBLK);
+	assert_int_equal(blk_image_open(&image, "/nonexistent", false, true), -ENOENT);
 	unlink(path);
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_int_equal(blk_image_open(&image, path, true), -ENOTBLK); /* and does not wait */
+	assert_int_equal(blk_image_open(&image, path, true, true), -ENOTBLK); /* and does not wait */
 	unlink(path);
 }
 
@@ -64,14 +64,16 @@ static void test_lock(void **state)
 
 	(void)state;
 	make(1024);
-	assert_int_equal(blk_image_open(&a, path, false), 0);
-	assert_int_equal(blk_image_open(&b, path, false), -EBUSY);
-	assert_int_equal(blk_image_open(&b, path, true), -EBUSY);
+	assert_int_equal(blk_image_open(&a, path, false, true), 0);
+	assert_int_equal(blk_image_open(&b, path, false, true), -EBUSY);
+	assert_int_equal(blk_image_open(&b, path, true, true), -EBUSY);
+	assert_int_equal(blk_image_open(&b, path, false, false), 0); /* who asks for it */
+	blk_image_close(&b);
 	blk_image_close(&a);
-	assert_int_equal(blk_image_open(&a, path, true), 0);
-	assert_int_equal(blk_image_open(&b, path, true), 0);
+	assert_int_equal(blk_image_open(&a, path, true, true), 0);
+	assert_int_equal(blk_image_open(&b, path, true, true), 0);
 	blk_image_close(&a);
-	assert_int_equal(blk_image_open(&a, path, false), -EBUSY);
+	assert_int_equal(blk_image_open(&a, path, false, true), -EBUSY);
 	blk_image_close(&b);
 }
 
