@@ -10,7 +10,7 @@
 
 #include "counters.h"
 
-#define TX_BATCH 64
+#define TX_BATCH 32
 /* Pieces of a batch; and what one chain may have, with a header of ours, for writev(). */
 #define TX_PIECES 1000
 
