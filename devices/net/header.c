@@ -86,7 +86,7 @@ void net_gather(void *to, const struct iovec *iov, unsigned nr_iov, size_t offse
 		}
 		now -= offset;
 		now = now < len ? now : len;
-		memcpy(at, (uint8_t *)iov[i].iov_base + offset, now);
+		net_read(at, (uint8_t *)iov[i].iov_base + offset, now);
 		at += now;
 		len -= now;
 		offset = 0;

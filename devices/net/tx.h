@@ -57,7 +57,7 @@ static inline bool net_tx_open(struct net_tx *tx, struct bf_chain *chain, struct
 				     chain->out_len > hdr_len + NET_PACKET_MAX,
 			     0))
 		return net_tx_open_slow(tx, chain, packet);
-	memcpy(&raw, first->iov_base, NET_HDR_LEN_SHORT);
+	net_read(&raw, first->iov_base, NET_HDR_LEN_SHORT);
 	packet->len = (uint32_t)(chain->out_len - hdr_len);
 	packet->iov = first;
 	packet->nr_iov = chain->nr_out;

@@ -16,7 +16,7 @@ import vdpa
 
 sys.path.insert(0, str(lab.ROOT / "tests/peer"))
 # pylint: disable=wrong-import-position
-from peer import Monitor  # noqa: E402
+from qemu import Monitor  # noqa: E402
 
 ACCELERATORS = ["net", "net,packed=on"]
 REGION = r"([0-9a-f]{16})-([0-9a-f]{16}) \(prio (\d+), ([\w/]+)\): "
