@@ -232,19 +232,33 @@ static unsigned measure(struct net_rx *rx, uint64_t total, enum net_rx_result *w
 	return nr;
 }
 
+/*
+ * A packet does not fit into the buffers there are. Buffers that come while we ask for kicks may not be
+ * enough either, and then we ask again: none of them is kicked for.
+ */
 static enum net_rx_result no_room(struct net_rx *rx, uint64_t total, unsigned *nr)
 {
 	enum net_rx_result why = NET_RX_NO_ROOM;
 
 	if (rx->broken)
 		return drop(rx, NET_DROP_ROOM);
-	if (!rx->polled) {
-		rx->kicks = true;
-		if (bf_virtq_want_kicks(rx->vq, true)) {
-			*nr = measure(rx, total, &why);
-			if (*nr || why == NET_RX_DROPPED)
-				return *nr ? NET_RX_DONE : why;
-		}
+	rx->kicks = !rx->polled;
+	while (rx->kicks && bf_virtq_want_kicks(rx->vq, true)) {
+		unsigned before = rx->nr_stock - rx->next;
+
+		*nr = measure(rx, total, &why);
+		if (*nr)
+			return NET_RX_DONE;
+		if (why == NET_RX_DROPPED)
+			return why;
+		if (rx->nr_stock - rx->next != before)
+			continue;
+		if (!bf_virtq_has_work(rx->vq))
+			break; /* waits for a translation, or is broken: both are heard of */
+		/* There are more, but no place for them: that of what is done already, or none ever. */
+		if (!rx->next)
+			return drop(rx, NET_DROP_SIZE);
+		make_room(rx);
 	}
 	rx->starved = true;
 	return NET_RX_NO_ROOM;

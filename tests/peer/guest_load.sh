@@ -35,6 +35,8 @@ round=0
 while [ ! -e /stop ]; do
 	round=$((round + 1))
 	"${what}_round"
-	echo $round >"/load.$name"
+	# Whole at every moment: somebody may be reading it.
+	echo $round >"/load.$name.new"
+	mv "/load.$name.new" "/load.$name"
 done
 touch "/end.$name"

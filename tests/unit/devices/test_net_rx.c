@@ -99,6 +99,39 @@ static void test_too_few_event(void **state)
 	too_few(V1 | MRG | EVENT);
 }
 
+/* Buffers that the driver adds while it is asked for kicks: one in each call, as long as there are some. */
+static unsigned nr_late;
+bool __real_bf_virtq_want_kicks(struct bf_virtq *vq, bool on);
+bool __wrap_bf_virtq_want_kicks(struct bf_virtq *vq, bool on);
+
+bool __wrap_bf_virtq_want_kicks(struct bf_virtq *vq, bool on)
+{
+	if (on && nr_late) {
+		nr_late--;
+		add_buffers(1, 100);
+	}
+	return __real_bf_virtq_want_kicks(vq, on);
+}
+
+/* None of those is kicked for, and they are not enough: the next one must be. */
+static void test_late_buffers(void **state)
+{
+	(void)state;
+	open_ring(V1 | MRG | EVENT, false);
+	add_buffers(2, 100);
+	nr_late = 3;
+	assert_int_equal(deliver(0, 600 - 12), NET_RX_DONE);
+	net_rx_end(rx);
+	assert_int_equal(nr_late, 0);
+	assert_false(net_backlog_empty(&rx->backlog));
+	assert_int_equal(*avail_event(&fake), 5);
+	add_buffers(1, 100);
+	rx->starved = false;
+	assert_true(net_rx_drain(rx));
+	net_rx_end(rx);
+	expect_packet(0, 600 - 12, 100, 12);
+}
+
 /* A packet for which the whole ring is too small does not wait for ever. */
 static void test_never_enough(void **state)
 {
@@ -211,6 +244,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_legacy, close_ring),
 		cmocka_unit_test_teardown(test_too_few, close_ring),
 		cmocka_unit_test_teardown(test_too_few_event, close_ring),
+		cmocka_unit_test_teardown(test_late_buffers, close_ring),
 		cmocka_unit_test_teardown(test_never_enough, close_ring),
 		cmocka_unit_test_teardown(test_bad_buffers, close_ring),
 		cmocka_unit_test_teardown(test_bounded, close_ring),
