@@ -48,8 +48,10 @@ static bool serve_rx(struct worker_queue *queue)
 		worked |= pair->port->ops->receive(pair->port, pair);
 	if (pair->stalled) {
 		pair->stalled = pair->tx_queue.parked = false;
-		if (transmit(pair))
-			worker_poke(&pair->tx_queue); /* and on, as long as there is something */
+		transmit(pair);
+		/* On from here its own turns go, and the last one asks for kicks: nobody did yet. */
+		if (!pair->stalled)
+			worker_poke(&pair->tx_queue);
 	}
 	net_rx_end(rx);
 	return worked;

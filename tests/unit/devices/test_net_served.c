@@ -101,6 +101,31 @@ static void test_load(void **state)
 	}
 }
 
+/*
+ * The second packet waits for receive buffers, as a copy: its transmit queue is empty meanwhile. When it has
+ * gone, that queue must hear of a third one.
+ */
+static void test_copy_waits(void **state)
+{
+	const struct virtio_net_hdr_v1 partial = { .flags = 1, .csum_start = 34, .csum_offset = 6 };
+	struct card *card = &test.cards[0];
+	struct virtio_net_hdr_v1 header;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(card_try_send(card, 0, &partial, frame, 9000, 4096));
+	for (unsigned ms = 0; ms < WAIT_MS && !card_idle(card, 0); ms++)
+		usleep(1000);
+	assert_true(card_idle(card, 0));
+	usleep(20000); /* until nothing is looked at any more */
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(card_receive_within(&test, 0, &header, got, WAIT_MS), 9000);
+		usleep(20000);
+		if (i == 1)
+			assert_true(card_try_send(card, 0, &partial, frame, 9000, 4096));
+	}
+}
+
 static void test_notifications(void **state)
 {
 	const struct mode *mode = *state;
@@ -324,6 +349,7 @@ int main(void)
 		RUN(test_load, polling),
 		RUN(test_load, packed),
 		RUN(test_load, sums),
+		RUN(test_copy_waits, sums),
 		RUN(test_notifications, plain),
 		RUN(test_notifications, sleeping),
 		RUN(test_notifications, ringing),
