@@ -7,8 +7,11 @@ name space is touched.
 
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +22,8 @@ from peer import SOON_S, Backend, Failed, main, wait_until
 
 INSIDE = "BELFRY_PEER_NAMESPACE"
 SINK, SOURCE, PACED = 5001, 5002, 5003
+IPERF3 = 5201
+LOADER = "ld-linux-x86-64.so.2"
 FRAME = 1514
 ETH_P_ALL = 3
 RX, TX = 0, 1  # of a pair: what the guest receives by, what it sends by
@@ -176,3 +181,28 @@ def receive(run, guest, host, address, title, cpu=None):
     found = guest.sha256_of(f"{taskset}nc {address} {SOURCE} </dev/null")
     run.equal(found, hashlib.sha256(host.given).hexdigest(),
               f"{title}: the guest gets what was sent (sha256 of {len(host.given) >> 20} MiB)")
+
+
+def iperf3_files():
+    """The program with its libraries, for guest_kernel()."""
+    program = shutil.which("iperf3")
+    listed = subprocess.run(["ldd", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return [program, *re.findall(r"/\S+", listed)]
+
+
+def iperf3(run, guest, number, title, reverse=False):
+    """One second of TCP. Reverse: the guest receives."""
+    with subprocess.Popen(["iperf3", "--server", "--one-off", "--json"], stdout=subprocess.PIPE,
+                          text=True) as server:
+        try:
+            wait_until("iperf3's server", lambda: subprocess.run(
+                ["ss", "-Hltn", f"sport = :{IPERF3}"], stdout=subprocess.PIPE, check=True).stdout)
+            guest.run(f"/bin/{LOADER} --library-path /:/bin /bin/iperf3 --client 10.0.{number}.2"
+                      f" --time 1 {'--reverse' if reverse else ''} >/dev/null")
+            said = server.communicate(timeout=SOON_S)[0]
+        finally:
+            server.kill()
+    total = json.loads(said)["end"]["sum_sent" if reverse else "sum_received"]
+    run.ok(server.returncode == 0 and total["bytes"] > 1 << 20,
+           f"{title}: iperf3, the guest {'receives' if reverse else 'sends'} "
+           f"{total['bits_per_second'] / 1e9:.2f} Gbit/s", said)

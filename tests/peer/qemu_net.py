@@ -84,7 +84,7 @@ def slirp(run, guest, host):
 
 
 def test(run):
-    kernel, initrd = guest_kernel(run)
+    kernel, initrd = guest_kernel(run, *net.iperf3_files())
     host = net.Host(os.urandom(2 * MIB))
     backends, devices = {}, []
     for number, (_, pairs, notify, options, _) in CARDS.items():
@@ -100,6 +100,9 @@ def test(run):
         net.up(guest, number, f"eth{number - 1}")
     for number in CARDS:
         transfer(run, guest, host, number)
+    for number in (1, 2):
+        for reverse in (False, True):
+            net.iperf3(run, guest, number, CARDS[number][0], reverse)
     for number in (1, 3):
         both_pairs(run, guest, host, backends[number], number)
     by_doorbell(run, guest, host, backends[1], qemu)
@@ -114,4 +117,4 @@ def test(run):
 
 
 if __name__ == "__main__":
-    sys.exit(net.main_in_namespace(test, ["qemu-system-x86_64", "ip"]))
+    sys.exit(net.main_in_namespace(test, ["qemu-system-x86_64", "ip", "iperf3"]))
