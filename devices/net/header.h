@@ -21,6 +21,15 @@
 #define NET_F_HOST_USO   56
 #define NET_GSO_UDP_L4   5
 
+/* What the checksum and segmentation features of one direction are. */
+#define NET_F_HOST_OFFLOADS                                           \
+	(bf_bit(VIRTIO_NET_F_CSUM) | bf_bit(VIRTIO_NET_F_HOST_TSO4) | \
+	 bf_bit(VIRTIO_NET_F_HOST_TSO6) | bf_bit(VIRTIO_NET_F_HOST_ECN) | bf_bit(NET_F_HOST_USO))
+#define NET_F_GUEST_USO (bf_bit(NET_F_GUEST_USO4) | bf_bit(NET_F_GUEST_USO6))
+#define NET_F_GUEST_OFFLOADS                                                 \
+	(bf_bit(VIRTIO_NET_F_GUEST_CSUM) | bf_bit(VIRTIO_NET_F_GUEST_TSO4) | \
+	 bf_bit(VIRTIO_NET_F_GUEST_TSO6) | bf_bit(VIRTIO_NET_F_GUEST_ECN) | NET_F_GUEST_USO)
+
 #define NET_ETH_LEN 14
 #define NET_MAC_LEN 6
 /* The largest IP packet, its Ethernet header, and two VLAN tags. */

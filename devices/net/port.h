@@ -40,15 +40,6 @@ struct net_port {
 	unsigned nr_pairs;
 };
 
-/* What the checksum and segmentation features of one direction are. */
-#define NET_F_HOST_OFFLOADS                                           \
-	(bf_bit(VIRTIO_NET_F_CSUM) | bf_bit(VIRTIO_NET_F_HOST_TSO4) | \
-	 bf_bit(VIRTIO_NET_F_HOST_TSO6) | bf_bit(VIRTIO_NET_F_HOST_ECN) | bf_bit(NET_F_HOST_USO))
-#define NET_F_GUEST_USO (bf_bit(NET_F_GUEST_USO4) | bf_bit(NET_F_GUEST_USO6))
-#define NET_F_GUEST_OFFLOADS                                                 \
-	(bf_bit(VIRTIO_NET_F_GUEST_CSUM) | bf_bit(VIRTIO_NET_F_GUEST_TSO4) | \
-	 bf_bit(VIRTIO_NET_F_GUEST_TSO6) | bf_bit(VIRTIO_NET_F_GUEST_ECN) | NET_F_GUEST_USO)
-
 /* Each: 0 and *@port, or negative errno, and then it is said why. */
 int port_loopback_new(struct net_port **port);
 int port_sink_new(unsigned nr_pairs, struct net_port **port);

@@ -10,18 +10,20 @@ void net_tx_start(struct net_tx *tx, struct bf_virtq *vq, uint64_t features)
 	tx->vq = vq;
 	tx->features = features;
 	tx->hdr_len = net_header_len(features);
+	tx->headers = features & NET_F_HOST_OFFLOADS;
 }
 
 unsigned net_tx_pop(struct net_tx *tx, unsigned nr)
 {
 	int ret = bf_virtq_pop_batch(tx->vq, tx->chains, nr, tx->iov, TX_PIECES);
+	unsigned skip = tx->headers ? 0 : tx->hdr_len;
 
 	if (ret <= 0)
 		return 0; /* broken: the library says it, and so does the worker */
 	for (int i = 0; i < ret; i++) {
 		/* The other CPU has written it: fetching takes longer than all that we do with it. */
 		if (tx->chains[i].nr_out)
-			__builtin_prefetch(tx->chains[i].iov->iov_base);
+			__builtin_prefetch((uint8_t *)tx->chains[i].iov->iov_base + skip);
 		tx->done[i] = (struct bf_done){ .head = tx->chains[i].head };
 	}
 	return (unsigned)ret;
@@ -71,7 +73,8 @@ bool net_tx_open_slow(struct net_tx *tx, struct bf_chain *chain, struct net_pack
 		return drop(tx, NET_DROP_SHORT);
 	if (chain->out_len > tx->hdr_len + NET_PACKET_MAX)
 		return drop(tx, NET_DROP_LONG);
-	net_gather(&raw, chain->iov, chain->nr_out, 0, NET_HDR_LEN_SHORT);
+	if (tx->headers)
+		net_gather(&raw, chain->iov, chain->nr_out, 0, NET_HDR_LEN_SHORT);
 	*packet = (struct net_packet){ .len = (uint32_t)(chain->out_len - tx->hdr_len),
 				       .iov = chain->iov,
 				       .nr_iov = chain->nr_out };

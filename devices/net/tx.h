@@ -18,6 +18,7 @@ struct net_tx {
 	struct bf_virtq *vq; /* NULL: not running */
 	uint64_t features;   /* of the driver, as is hdr_len */
 	unsigned hdr_len;
+	bool headers; /* they may say something: the driver accepted offloads. Else they are not read */
 	bool active; /* queue context: it has been served since it was started */
 	struct net_counters counters;
 	struct bf_chain chains[TX_BATCH];
@@ -47,7 +48,7 @@ bool net_tx_open_slow(struct net_tx *tx, struct bf_chain *chain, struct net_pack
  */
 static inline bool net_tx_open(struct net_tx *tx, struct bf_chain *chain, struct net_packet *packet)
 {
-	struct virtio_net_hdr_v1 raw;
+	struct virtio_net_hdr_v1 raw = { 0 };
 	struct iovec *first = chain->iov;
 	unsigned hdr_len = tx->hdr_len;
 
@@ -57,7 +58,8 @@ static inline bool net_tx_open(struct net_tx *tx, struct bf_chain *chain, struct
 				     chain->out_len > hdr_len + NET_PACKET_MAX,
 			     0))
 		return net_tx_open_slow(tx, chain, packet);
-	net_read(&raw, first->iov_base, NET_HDR_LEN_SHORT);
+	if (tx->headers)
+		net_read(&raw, first->iov_base, NET_HDR_LEN_SHORT);
 	packet->len = (uint32_t)(chain->out_len - hdr_len);
 	packet->iov = first;
 	packet->nr_iov = chain->nr_out;
@@ -84,14 +86,15 @@ static inline bool net_tx_plain(const struct net_tx *tx, const struct bf_chain *
 				struct net_plain *plain)
 {
 	const struct iovec *first = chain->iov;
-	uint16_t says;
+	uint16_t says = 0;
 
 	if (__builtin_expect(chain->nr_out != 1 || chain->nr_in ||
 				     first->iov_len - tx->hdr_len - NET_ETH_LEN >
 					     NET_PACKET_MAX - NET_ETH_LEN,
 			     0))
 		return false;
-	memcpy(&says, first->iov_base, sizeof(says));
+	if (tx->headers)
+		memcpy(&says, first->iov_base, sizeof(says));
 	plain->data = (const uint8_t *)first->iov_base + tx->hdr_len;
 	plain->len = (uint32_t)first->iov_len - tx->hdr_len;
 	return __builtin_expect(!says, 1);

@@ -127,8 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		at += cut;
 	}
 	memset(bytes, 0, sizeof(bytes));
-	tx.features = sender;
-	tx.hdr_len = net_header_len(sender);
+	net_tx_start(&tx, NULL, sender);
 	input_bytes(&in, bytes, tx.hdr_len);
 	if (kind & 0x80)
 		lay_template(bytes + tx.hdr_len, kind & 1, kind & 2);
