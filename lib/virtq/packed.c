@@ -6,7 +6,7 @@
  * in ring order, at next_avail; we give buffers back in the order of their completion, at next_used,
  * each in one descriptor that stands for as many as the buffer took, so that both sides know where
  * the next one will be. How many that are we remember ourselves (request.c): the ring is not asked
- * again. Requests of one descriptor go "the short way", as in split.c.
+ * again. There is a "short way", as in split.c.
  *
  * "Whose descriptor is it?" All descriptors from published_used on until next_avail are ours, however
  * they are flagged; the driver has not seen them used. That makes at most one turn: next_avail is
@@ -136,7 +136,7 @@ static int follow(struct bf_walk *walk, uint16_t *id)
 			      vq->size);
 }
 
-/* The short way. How many, of at most @nr, with as many in @iov. */
+/* The short way, of requests of one descriptor. How many, of at most @nr, with as many in @iov. */
 static unsigned __attribute__((noinline))
 pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iovec *iov)
 {
@@ -174,10 +174,81 @@ pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iove
 		}
 	}
 	vq->next_avail = (uint16_t)(idx | wrap);
-	vq->nr_in_flight += i;
-	for (unsigned n = 0; vq->in_order && n < i; n++)
-		bf_order_add(vq, chains[n].head, chains[n].nr_in);
-	return i;
+	return bf_virtq_taken_shortly(vq, chains, i);
+}
+
+/* The short way, of a request in an indirect table: what its one descriptor says. */
+static inline __attribute__((always_inline)) bool short_table(const struct bf_virtq *vq,
+							      const struct bf_span *span,
+							      const struct bf_element *indirect,
+							      struct bf_chain *chain,
+							      unsigned nr_iov)
+{
+	const uint8_t *table = NULL;
+	unsigned nr = bf_table_in_span(vq, span, indirect, &table);
+
+	for (unsigned i = 0; i < nr; i++) {
+		struct bf_packed_desc raw;
+		struct bf_element element;
+
+		bf_copy_in(&raw, table + (size_t)i * BF_TABLE_ENTRY, sizeof(raw));
+		element = decode(&raw);
+		if (!bf_short_add(chain, span, nr_iov, element.gpa, element.len, element.flags))
+			return false;
+	}
+	return nr;
+}
+
+/* The descriptors at next_avail: how many they are, or 0. */
+static unsigned __attribute__((noinline))
+short_chain(const struct bf_virtq *vq, const struct bf_span *span, struct bf_chain *chain,
+	    struct iovec *iov, unsigned nr_iov)
+{
+	unsigned idx = bf_packed_idx(vq->next_avail), left = room(vq);
+	struct bf_chain own = { .iov = iov };
+	const struct bf_span in = *span;
+
+	for (unsigned nr = 1; nr <= left; nr++) {
+		struct bf_packed_desc raw;
+		struct bf_element element;
+		bool table;
+
+		bf_copy_in(&raw, &vq->ring[idx], sizeof(raw));
+		element = decode(&raw);
+		table = element.flags & VRING_DESC_F_INDIRECT;
+		if (table ? nr > 1 || !short_table(vq, &in, &element, &own, nr_iov)
+			  : !bf_short_add(&own, &in, nr_iov, element.gpa, element.len,
+					  element.flags))
+			return 0;
+		if (table || !(element.flags & VRING_DESC_F_NEXT)) {
+			bf_short_end(&own, bf_from_le16(raw.id), chain);
+			return nr;
+		}
+		if (++idx == vq->size)
+			idx = 0;
+	}
+	return 0;
+}
+
+/* The short way, of requests of several. How many; *@used moves on over their pieces in @iov. */
+static unsigned __attribute__((noinline))
+pop_linked(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iovec *iov,
+	   unsigned nr_iov, unsigned *used)
+{
+	const struct bf_span span = bf_virtq_span(vq);
+	unsigned i;
+
+	for (i = 0; i < nr && *used < nr_iov && has_work(vq); i++) {
+		unsigned entries = short_chain(vq, &span, &chains[i], iov + *used, nr_iov - *used);
+		uint16_t id = chains[i].head;
+
+		if (!entries || __builtin_expect(id >= vq->size || vq->in_flight[id], 0))
+			break;
+		vq->in_flight[id] = entries;
+		vq->next_avail = bf_packed_advance(vq->next_avail, entries, vq->size);
+		*used += chains[i].nr_iov;
+	}
+	return bf_virtq_taken_shortly(vq, chains, i);
 }
 
 /* One request, whatever it is: 1, 0 there is none, or the error that broke the ring. */
@@ -208,12 +279,11 @@ static int pop(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct
 	unsigned taken = 0, used = 0;
 
 	for (;;) {
-		unsigned plain = nr - taken < nr_iov - used ? nr - taken : nr_iov - used;
 		int ret;
 
-		plain = shortly ? pop_plain(vq, chains + taken, plain, iov + used) : 0;
-		taken += plain;
-		used += plain;
+		if (shortly)
+			taken += bf_pop_shortly(vq, chains + taken, nr - taken, iov, nr_iov, &used,
+						pop_plain, pop_linked);
 		if (taken == nr || (taken && (used == nr_iov || !has_work(vq))))
 			return (int)taken;
 		if (!taken && !has_work(vq) && !look_again(vq))

@@ -32,7 +32,24 @@ static inline struct bf_span bf_virtq_span(const struct bf_virtq *vq)
 	return vq->hint < vq->space.nr ? vq->space.spans[vq->hint] : (struct bf_span){ 0 };
 }
 
-_Static_assert(BF_PERM_READ == 1 && BF_PERM_WRITE == 2, "bf_plain_chain() shifts them");
+_Static_assert(BF_PERM_READ == 1 && BF_PERM_WRITE == 2, "bf_in_span() shifts them");
+
+/*
+ * The short way's translation: is a buffer, which is not empty, wholly in @span, and may be used so? Its
+ * offset there. @flags are a descriptor's.
+ */
+static inline __attribute__((always_inline)) bool bf_in_span(const struct bf_span *span,
+							     uint64_t address, uint32_t len,
+							     unsigned flags, uint64_t *offset)
+{
+	unsigned writable = (flags / VRING_DESC_F_WRITE) & 1;
+
+	*offset = address - span->start; /* huge when it is before the span */
+	/* len - 1 is huge when there is none. */
+	return __builtin_expect(*offset < span->size, 1) &&
+	       __builtin_expect((uint64_t)len - 1 < span->size - *offset, 1) &&
+	       __builtin_expect((span->perm >> writable) & 1, 1);
+}
 
 /*
  * A request of one piece that lies wholly in @span: fill in @chain and @piece, or return false, and it
@@ -44,13 +61,9 @@ static inline __attribute__((always_inline)) bool bf_plain_chain(const struct bf
 								 struct bf_chain *chain,
 								 struct iovec *piece)
 {
-	uint64_t offset = address - span->start; /* huge when it is before the span */
-	unsigned writable = (flags / VRING_DESC_F_WRITE) & 1;
+	uint64_t offset;
 
-	/* len - 1 is huge when there is none. */
-	if (__builtin_expect(offset >= span->size, 0) ||
-	    __builtin_expect((uint64_t)len - 1 >= span->size - offset, 0) ||
-	    __builtin_expect(!((span->perm >> writable) & 1), 0))
+	if (!bf_in_span(span, address, len, flags, &offset))
 		return false;
 	piece->iov_base = span->hva + offset;
 	piece->iov_len = len;
@@ -58,7 +71,7 @@ static inline __attribute__((always_inline)) bool bf_plain_chain(const struct bf
 	chain->nr_iov = 1;
 	chain->head = head;
 	/* A queue's requests go one way, mostly: a branch, not arithmetic. */
-	if (writable) {
+	if (flags & VRING_DESC_F_WRITE) {
 		chain->nr_out = 0;
 		chain->nr_in = 1;
 		chain->out_len = 0;
@@ -70,6 +83,38 @@ static inline __attribute__((always_inline)) bool bf_plain_chain(const struct bf
 		chain->in_len = 0;
 	}
 	return true;
+}
+
+/*
+ * A request of several pieces that lie wholly in @span, one by one as they come: at most @max of them. False:
+ * it has to go through a walk. @chain is the caller's own, so that it stays in registers.
+ */
+static inline __attribute__((always_inline)) bool bf_short_add(struct bf_chain *chain,
+							       const struct bf_span *span,
+							       unsigned max, uint64_t address,
+							       uint32_t len, unsigned flags)
+{
+	uint64_t offset;
+
+	if (chain->nr_iov == max || !bf_in_span(span, address, len, flags, &offset))
+		return false;
+	chain->iov[chain->nr_iov++] = (struct iovec){ span->hva + offset, len };
+	if (flags & VRING_DESC_F_WRITE) {
+		chain->in_len += len;
+		return true;
+	}
+	chain->nr_out = (uint16_t)chain->nr_iov;
+	chain->out_len += len;
+	return !chain->in_len; /* nothing to read comes behind what is to be written */
+}
+
+static inline __attribute__((always_inline)) void bf_short_end(const struct bf_chain *own,
+							       uint16_t head,
+							       struct bf_chain *chain)
+{
+	*chain = *own;
+	chain->head = head;
+	chain->nr_in = (uint16_t)(own->nr_iov - own->nr_out);
 }
 
 static inline void bf_order_add(struct bf_virtq *vq, uint16_t head, bool writable)
@@ -88,6 +133,42 @@ static inline void bf_order_remove(struct bf_virtq *vq, uint16_t head)
 	if (++vq->order_out == vq->size)
 		vq->order_out = 0;
 	(void)head;
+}
+
+/* @nr requests were taken the short way: there are no records. */
+static inline unsigned bf_virtq_taken_shortly(struct bf_virtq *vq, const struct bf_chain *chains,
+					      unsigned nr)
+{
+	vq->nr_in_flight += nr;
+	for (unsigned i = 0; vq->in_order && i < nr; i++)
+		bf_order_add(vq, chains[i].head, chains[i].nr_in);
+	return nr;
+}
+
+/*
+ * The short way: requests of one descriptor and of several in turns, until the next one is of neither kind.
+ * How many; *@used moves on over their pieces in @iov. @plain: at most @nr, which have place in @iov.
+ */
+static inline __attribute__((always_inline)) unsigned bf_pop_shortly(
+	struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iovec *iov,
+	unsigned nr_iov, unsigned *used,
+	unsigned (*plain)(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr,
+			  struct iovec *iov),
+	unsigned (*linked)(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr,
+			   struct iovec *iov, unsigned nr_iov, unsigned *used))
+{
+	unsigned taken = 0, before;
+
+	do {
+		unsigned most = nr - taken < nr_iov - *used ? nr - taken : nr_iov - *used;
+
+		before = taken;
+		taken += plain(vq, chains + taken, most, iov + *used);
+		*used += taken - before;
+		if (taken < nr)
+			taken += linked(vq, chains + taken, nr - taken, iov, nr_iov, used);
+	} while (taken < nr && taken != before);
+	return taken;
 }
 
 /* @chain was taken from @entries at @position: tell the records. Chains that came by a walk. */

@@ -6,10 +6,10 @@
  * once each; a head is an index only after it was compared with the size. What is pushed lies in
  * the used ring at once, but the driver may look at it only after publish() has moved the index.
  *
- * "The short way". Most requests of a network card are one descriptor, in the region that the last one
- * was in. A batch of those is taken in one loop, that knows nothing of chains; the first one that is
- * anything else, or wrong, ends the loop, and is looked at again, from the beginning, by a walk. Both
- * ways check the same things, each on a copy of its own.
+ * "The short way". Nearly all requests lie in the region that the last one was in, every piece wholly. A
+ * batch of those is taken in one loop; the first one that is anything else, or wrong, ends the loop, and is
+ * looked at again, from the beginning, by a walk, which knows what to do, or what to say. Both ways check the
+ * same things, each on a copy of its own.
  */
 #include "request.h"
 
@@ -127,7 +127,9 @@ static void prefetch(const struct bf_virtq *vq, unsigned nr)
 	}
 }
 
-/* The short way. How many, of at most @nr that are there and as many in @iov. */
+/*
+ * The short way, of requests of one descriptor. How many, of at most @nr that are there and as many in @iov.
+ */
 static unsigned __attribute__((noinline))
 pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iovec *iov)
 {
@@ -152,11 +154,74 @@ pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iove
 			break;
 		in_flight[head] = 1;
 	}
-	vq->next_avail = (uint16_t)(position + i);
-	vq->nr_in_flight += i;
-	for (unsigned n = 0; vq->in_order && n < i; n++)
-		bf_order_add(vq, chains[n].head, chains[n].nr_in);
-	return i;
+	vq->next_avail = (uint16_t)(vq->next_avail + i);
+	return bf_virtq_taken_shortly(vq, chains, i);
+}
+
+static struct bf_element read_element(const struct bf_desc *desc)
+{
+	struct bf_desc raw;
+
+	bf_copy_in(&raw, desc, sizeof(raw));
+	return (struct bf_element){ bf_from_le64(raw.addr), bf_from_le32(raw.len),
+				    bf_from_le16(raw.flags) };
+}
+
+/* The descriptors that hang on @head, or are in the indirect table that it refers to. */
+static bool __attribute__((noinline))
+short_chain(const struct bf_virtq *vq, const struct bf_span *span, uint16_t head,
+	    struct bf_chain *chain, struct iovec *iov, unsigned nr_iov)
+{
+	const uint8_t *table = (const void *)vq->desc;
+	struct bf_chain own = { .iov = iov };
+	const struct bf_span in = *span;
+	const struct bf_element first = read_element(&vq->desc[head]);
+	unsigned i = head, nr = vq->size;
+
+	if (first.flags & VRING_DESC_F_INDIRECT) {
+		nr = bf_table_in_span(vq, &in, &first, &table);
+		i = 0;
+	}
+	for (unsigned steps = 0; steps < nr; steps++) {
+		struct bf_desc raw;
+		unsigned flags;
+
+		bf_copy_in(&raw, table + (size_t)i * BF_TABLE_ENTRY, sizeof(raw));
+		flags = bf_from_le16(raw.flags);
+		if ((flags & VRING_DESC_F_INDIRECT) ||
+		    !bf_short_add(&own, &in, nr_iov, bf_from_le64(raw.addr), bf_from_le32(raw.len),
+				  flags))
+			return false;
+		if (!(flags & VRING_DESC_F_NEXT)) {
+			bf_short_end(&own, head, chain);
+			return true;
+		}
+		i = bf_from_le16(raw.next);
+		if (i >= nr)
+			return false;
+	}
+	return false;
+}
+
+/* The short way, of requests of several. How many; *@used moves on over their pieces in @iov. */
+static unsigned __attribute__((noinline))
+pop_linked(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iovec *iov,
+	   unsigned nr_iov, unsigned *used)
+{
+	const struct bf_span span = bf_virtq_span(vq);
+	unsigned i;
+
+	for (i = 0; i < nr && *used < nr_iov; i++) {
+		uint16_t head = avail_head(vq, (uint16_t)(vq->next_avail + i));
+
+		if (__builtin_expect(head >= vq->size || vq->in_flight[head], 0) ||
+		    !short_chain(vq, &span, head, &chains[i], iov + *used, nr_iov - *used))
+			break;
+		vq->in_flight[head] = 1;
+		*used += chains[i].nr_iov;
+	}
+	vq->next_avail = (uint16_t)(vq->next_avail + i);
+	return bf_virtq_taken_shortly(vq, chains, i);
 }
 
 /* One request, whatever it is: 1, 0 not now, or the error that broke the ring. */
@@ -201,11 +266,9 @@ static int pop(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct
 		nr = ready;
 	prefetch(vq, nr);
 	while (taken < nr) {
-		unsigned plain = nr - taken < nr_iov - used ? nr - taken : nr_iov - used;
-
-		plain = shortly ? pop_plain(vq, chains + taken, plain, iov + used) : 0;
-		taken += plain;
-		used += plain;
+		if (shortly)
+			taken += bf_pop_shortly(vq, chains + taken, nr - taken, iov, nr_iov, &used,
+						pop_plain, pop_linked);
 		if (taken == nr || (used == nr_iov && taken))
 			break;
 		chains[taken].iov = iov + used;

@@ -8,7 +8,7 @@
 #ifndef VIRTQ_WALK_H
 #define VIRTQ_WALK_H
 
-#include "virtq.h"
+#include "request.h"
 
 /* What all descriptors have, in private memory and host byte order. */
 struct bf_element {
@@ -57,6 +57,24 @@ struct bf_table {
 int bf_table_open(struct bf_virtq *vq, const struct bf_element *element, struct bf_table *table);
 /* Copy descriptor @i, below table->nr, out to @raw: BF_TABLE_ENTRY bytes. */
 void bf_table_read(const struct bf_table *table, unsigned i, void *raw);
+
+/*
+ * The short way's: the table that an indirect descriptor refers to, if it is one that is allowed and lies
+ * wholly in @span. How many descriptors it has, and where; 0: bf_table_open() says what is the matter.
+ */
+static inline unsigned bf_table_in_span(const struct bf_virtq *vq, const struct bf_span *span,
+					const struct bf_element *element, const uint8_t **table)
+{
+	unsigned nr = element->len / BF_TABLE_ENTRY;
+	uint64_t offset;
+
+	if (!vq->indirect || (element->flags & VRING_DESC_F_NEXT) ||
+	    element->len % BF_TABLE_ENTRY || (nr > BF_TABLE_LONG && nr > vq->size) ||
+	    !bf_in_span(span, element->gpa, element->len, 0 /* to be read */, &offset))
+		return 0;
+	*table = span->hva + offset;
+	return nr;
+}
 
 /* split.c, for requests that are given again: add what hangs on @head, below size. As bf_walk_add(). */
 int bf_split_follow(struct bf_walk *walk, unsigned head);

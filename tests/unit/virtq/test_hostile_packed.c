@@ -8,8 +8,11 @@
 
 #include "fake_packed.h"
 
-#define SIZE  7
-#define TABLE TABLES
+#define SIZE 7
+/* Indirect tables: in the region of the buffers, where the device goes the short way, or in another. */
+#define NEAR (32 * KIB)
+#define FAR  TABLES
+static uint64_t table = FAR;
 
 struct hostile {
 	const char *what;
@@ -75,9 +78,9 @@ static void table_in_the_hole(struct fake_packed *p)
 
 static void buffer_of_table_into_the_hole(struct fake_packed *p)
 {
-	put_indirect(p, TABLE, 0, (struct raw_packed){ 0, 16, 0, 0 });
-	put_indirect(p, TABLE, 1, (struct raw_packed){ HOLE - 1, 2, 0, WRITE });
-	put(p, TABLE, 32, INDIRECT, 0);
+	put_indirect(p, table, 0, (struct raw_packed){ 0, 16, 0, 0 });
+	put_indirect(p, table, 1, (struct raw_packed){ HOLE - 1, 2, 0, WRITE });
+	put(p, table, 32, INDIRECT, 0);
 }
 
 /* CVE-2019-9547, CVE-2020-14378: a chain that does not end. */
@@ -90,14 +93,14 @@ static void circle(struct fake_packed *p)
 /* The same, with a part of the ring in flight: only what is left may be a chain. */
 static void chain_into_what_is_in_flight(struct fake_packed *p)
 {
-	struct iovec iov[2];
-	struct bf_chain chain = { .iov = iov, .nr_iov = 2 };
+	struct iovec iov[4];
+	struct bf_chain chain = { .iov = iov, .nr_iov = 4 };
 
-	put(p, 0, 16, NEXT, 0);
-	put(p, 0, 16, 0, 3);
+	for (uint16_t i = 0; i < 4; i++)
+		put(p, 0, 16, i < 3 ? NEXT : 0, 3);
 	assert_int_equal(bf_virtq_pop(p->fake.vq, &chain), 1);
-	for (uint16_t i = 0; i < SIZE - 2; i++)
-		put(p, 0, 0, NEXT, i);
+	for (uint16_t i = 0; i < SIZE - 4; i++)
+		put(p, 0, 16, NEXT, i);
 	p->ring[p->next.idx].flags = avail_flags(p->next); /* it would end here */
 }
 
@@ -109,32 +112,33 @@ static void table_too_long(struct fake_packed *p)
 
 static void table_of_odd_size(struct fake_packed *p)
 {
-	put(p, TABLE, 17, INDIRECT, 0);
+	put_indirect(p, table, 0, (struct raw_packed){ 0, 16, 0, 0 });
+	put(p, table, 17, INDIRECT, 0);
 }
 
 static void empty_table(struct fake_packed *p)
 {
-	put(p, TABLE, 0, INDIRECT, 0);
+	put(p, table, 0, INDIRECT, 0);
 }
 
 static void table_with_a_next(struct fake_packed *p)
 {
-	put_indirect(p, TABLE, 0, (struct raw_packed){ 0, 16, 0, 0 });
-	put(p, TABLE, 16, INDIRECT | NEXT, 0);
+	put_indirect(p, table, 0, (struct raw_packed){ 0, 16, 0, 0 });
+	put(p, table, 16, INDIRECT | NEXT, 0);
 	put(p, 0, 16, 0, 0);
 }
 
 static void table_in_a_chain(struct fake_packed *p)
 {
-	put_indirect(p, TABLE, 0, (struct raw_packed){ 0, 16, 0, 0 });
+	put_indirect(p, table, 0, (struct raw_packed){ 0, 16, 0, 0 });
 	put(p, 0, 16, NEXT, 0);
-	put(p, TABLE, 16, INDIRECT, 0);
+	put(p, table, 16, INDIRECT, 0);
 }
 
 static void table_not_agreed(struct fake_packed *p)
 {
-	put_indirect(p, TABLE, 0, (struct raw_packed){ 0, 16, 0, 0 });
-	put(p, TABLE, 16, INDIRECT, 0);
+	put_indirect(p, table, 0, (struct raw_packed){ 0, 16, 0, 0 });
+	put(p, table, 16, INDIRECT, 0);
 }
 
 static void readable_after_writable(struct fake_packed *p)
@@ -151,9 +155,9 @@ static void readable_after_empty_writable(struct fake_packed *p)
 
 static void readable_after_writable_in_a_table(struct fake_packed *p)
 {
-	put_indirect(p, TABLE, 0, (struct raw_packed){ 0, 16, 0, WRITE });
-	put_indirect(p, TABLE, 1, (struct raw_packed){ 0, 16, 0, 0 });
-	put(p, TABLE, 32, INDIRECT, 0);
+	put_indirect(p, table, 0, (struct raw_packed){ 0, 16, 0, WRITE });
+	put_indirect(p, table, 1, (struct raw_packed){ 0, 16, 0, 0 });
+	put(p, table, 32, INDIRECT, 0);
 }
 
 static void id_out_of_range(struct fake_packed *p)
@@ -169,8 +173,8 @@ static void id_far_out_of_range(struct fake_packed *p)
 
 static void id_of_table_out_of_range(struct fake_packed *p)
 {
-	put_indirect(p, TABLE, 0, (struct raw_packed){ 0, 16, 0, 0 });
-	put(p, TABLE, 16, INDIRECT, SIZE);
+	put_indirect(p, table, 0, (struct raw_packed){ 0, 16, 0, 0 });
+	put(p, table, 16, INDIRECT, SIZE);
 }
 
 /* CVE-2026-45782: one request twice, while the device still works on it. */
@@ -238,7 +242,8 @@ static const struct hostile rows[] = {
 	  false },
 	{ "chain without an end (CVE-2019-9547)", -ELOOP, circle, false },
 	{ "chain into what is in flight", -ELOOP, chain_into_what_is_in_flight, false },
-	{ "table longer than any ring of this size needs (CVE-2016-6490)", -ELOOP, table_too_long, false },
+	{ "table longer than any ring of this size needs (CVE-2016-6490)", -ELOOP, table_too_long,
+	  false },
 	{ "table of odd size", -EBADMSG, table_of_odd_size, false },
 	{ "empty table", -EBADMSG, empty_table, false },
 	{ "table with a next", -EBADMSG, table_with_a_next, false },
@@ -272,8 +277,8 @@ static void hostile_rings(void **state)
 
 	(void)state;
 	/* In the middle of the ring, so that chains go round its end. */
-	for (unsigned i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
-		const struct hostile *row = &rows[i / 2];
+	for (unsigned i = 0; i < 4 * sizeof(rows) / sizeof(rows[0]); i++) {
+		const struct hostile *row = &rows[i / 4];
 		struct place start = { i % 2 ? 5 : 0, true };
 		struct iovec iov[5];
 		struct bf_chain chain = { .iov = iov, .nr_iov = 4 };
@@ -281,6 +286,7 @@ static void hostile_rings(void **state)
 		struct fake_packed p;
 		int ret;
 
+		table = i / 2 % 2 ? NEAR : FAR;
 		/* Beyond the caller's array nothing may be written. */
 		iov[4] = (struct iovec){ &p, 12345 };
 		packed_init_at(&p, SIZE, start, row->no_indirect ? 0 : INDIRECT_DESC);
@@ -377,14 +383,19 @@ static void the_limits_are_legal(void **state)
 	bf_virtq_notify(p.fake.vq);
 
 	/* 2.8.7: of a table's flags only "writable" counts, even where they look like a table. */
-	for (uint16_t i = 0; i < SIZE; i++)
-		put_indirect(&p, TABLE, i,
-			     (struct raw_packed){ i, 1, 0xffff, i ? 0xffff : 0xfffd });
-	put(&p, TABLE, 16 * SIZE, INDIRECT, 2);
-	assert_int_equal(bf_virtq_pop(p.fake.vq, &chain), 1);
-	assert_int_equal(chain.nr_out, 1);
-	assert_int_equal(chain.nr_in, SIZE - 1);
-	assert_int_equal(chain.head, 2);
+	for (unsigned n = 0; n < 2; n++) {
+		table = n ? NEAR : FAR;
+		for (uint16_t i = 0; i < SIZE; i++)
+			put_indirect(&p, table, i,
+				     (struct raw_packed){ i, 1, 0xffff, i ? 0xffff : 0xfffd });
+		put(&p, table, 16 * SIZE, INDIRECT, 2);
+		assert_int_equal(bf_virtq_pop(p.fake.vq, &chain), 1);
+		assert_int_equal(chain.nr_out, 1);
+		assert_int_equal(chain.nr_in, SIZE - 1);
+		assert_int_equal(chain.head, 2);
+		bf_virtq_push(p.fake.vq, 2, 0);
+		bf_virtq_notify(p.fake.vq);
+	}
 	fake_done(&p.fake);
 }
 
@@ -447,16 +458,16 @@ struct flipper {
 	bool stop;
 };
 
-static const uint64_t addresses[] = { 0,     FIRST_END - 8,  HOLE - 16, HOLE,
-				      TABLE, MEMORY_END - 8, ~0ull };
+static const uint64_t addresses[] = {
+	0, FIRST_END - 8, HOLE - 16, HOLE, FAR, MEMORY_END - 8, ~0ull
+};
 static const uint32_t lengths[] = { 0, 1, 16, 32, 4096, 16 * SIZE, UINT32_MAX };
 
 /* Write anything anywhere: the ring, the table, the driver's event area and the device's. */
 static void flip(struct fake_packed *p, unsigned *seed)
 {
 	unsigned r = (unsigned)rand_r(seed), i = r / 8 % SIZE;
-	struct raw_packed *desc =
-		r & 1 ? &p->ring[i] : (struct raw_packed *)at(&p->fake, TABLE) + i;
+	struct raw_packed *desc = r & 1 ? &p->ring[i] : (struct raw_packed *)at(&p->fake, FAR) + i;
 
 	switch (r / 2 % 4) {
 	case 0:

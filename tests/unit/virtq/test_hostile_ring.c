@@ -7,7 +7,10 @@
 
 #define INDIRECT_DESC (1ull << VIRTIO_RING_F_INDIRECT_DESC)
 #define SIZE          8
-#define TABLE         (HOLE_END + 16 * KIB)
+/* Indirect tables: in the region of the buffers, where the device goes the short way, or in another. */
+#define NEAR (32 * KIB)
+#define FAR  (HOLE_END + 16 * KIB)
+static uint64_t table = FAR;
 
 struct hostile {
 	const char *what;
@@ -83,9 +86,9 @@ static void table_in_the_hole(struct fake *fake)
 
 static void buffer_of_table_into_the_hole(struct fake *fake)
 {
-	set_indirect(fake, TABLE, 0, (struct raw_desc){ 0, 16, NEXT, 1 });
-	set_indirect(fake, TABLE, 1, (struct raw_desc){ HOLE - 1, 2, WRITE, 0 });
-	set_desc(fake, 0, TABLE, 32, INDIRECT, 0);
+	set_indirect(fake, table, 0, (struct raw_desc){ 0, 16, NEXT, 1 });
+	set_indirect(fake, table, 1, (struct raw_desc){ HOLE - 1, 2, WRITE, 0 });
+	set_desc(fake, 0, table, 32, INDIRECT, 0);
 	offer(fake, 0);
 }
 
@@ -105,9 +108,9 @@ static void itself(struct fake *fake)
 
 static void circle_in_a_table(struct fake *fake)
 {
-	set_indirect(fake, TABLE, 0, (struct raw_desc){ 0, 0, NEXT, 1 });
-	set_indirect(fake, TABLE, 1, (struct raw_desc){ 0, 0, NEXT, 0 });
-	set_desc(fake, 0, TABLE, 32, INDIRECT, 0);
+	set_indirect(fake, table, 0, (struct raw_desc){ 0, 0, NEXT, 1 });
+	set_indirect(fake, table, 1, (struct raw_desc){ 0, 0, NEXT, 0 });
+	set_desc(fake, 0, table, 32, INDIRECT, 0);
 	offer(fake, 0);
 }
 
@@ -120,35 +123,36 @@ static void table_too_long(struct fake *fake)
 
 static void table_of_odd_size(struct fake *fake)
 {
-	set_desc(fake, 0, TABLE, 17, INDIRECT, 0);
+	set_indirect(fake, table, 0, (struct raw_desc){ 0, 16, 0, 0 });
+	set_desc(fake, 0, table, 17, INDIRECT, 0);
 	offer(fake, 0);
 }
 
 static void empty_table(struct fake *fake)
 {
-	set_desc(fake, 0, TABLE, 0, INDIRECT, 0);
+	set_desc(fake, 0, table, 0, INDIRECT, 0);
 	offer(fake, 0);
 }
 
 static void nested_table(struct fake *fake)
 {
-	set_indirect(fake, TABLE, 0, (struct raw_desc){ TABLE, 16, INDIRECT, 0 });
-	set_desc(fake, 0, TABLE, 16, INDIRECT, 0);
+	set_indirect(fake, table, 0, (struct raw_desc){ table, 16, INDIRECT, 0 });
+	set_desc(fake, 0, table, 16, INDIRECT, 0);
 	offer(fake, 0);
 }
 
 static void table_with_a_next(struct fake *fake)
 {
-	set_indirect(fake, TABLE, 0, (struct raw_desc){ 0, 16, 0, 0 });
-	set_desc(fake, 0, TABLE, 16, INDIRECT | NEXT, 1);
+	set_indirect(fake, table, 0, (struct raw_desc){ 0, 16, 0, 0 });
+	set_desc(fake, 0, table, 16, INDIRECT | NEXT, 1);
 	set_desc(fake, 1, 0, 16, 0, 0);
 	offer(fake, 0);
 }
 
 static void table_not_agreed(struct fake *fake)
 {
-	set_indirect(fake, TABLE, 0, (struct raw_desc){ 0, 16, 0, 0 });
-	set_desc(fake, 0, TABLE, 16, INDIRECT, 0);
+	set_indirect(fake, table, 0, (struct raw_desc){ 0, 16, 0, 0 });
+	set_desc(fake, 0, table, 16, INDIRECT, 0);
 	offer(fake, 0);
 }
 
@@ -182,10 +186,18 @@ static void next_out_of_range(struct fake *fake)
 	offer(fake, 0);
 }
 
+static void next_to_what_looks_like_one(struct fake *fake)
+{
+	set_desc(fake, 0, 0, 16, NEXT, 100);
+	set_desc(fake, 100, 0, 16, 0, 0);
+	offer(fake, 0);
+}
+
 static void next_out_of_table(struct fake *fake)
 {
-	set_indirect(fake, TABLE, 0, (struct raw_desc){ 0, 16, NEXT, 1 });
-	set_desc(fake, 0, TABLE, 16, INDIRECT, 0);
+	set_indirect(fake, table, 0, (struct raw_desc){ 0, 16, NEXT, 1 });
+	set_indirect(fake, table, 1, (struct raw_desc){ 0, 16, 0, 0 });
+	set_desc(fake, 0, table, 16, INDIRECT, 0);
 	offer(fake, 0);
 }
 
@@ -243,7 +255,8 @@ static const struct hostile rows[] = {
 	{ "circle (CVE-2019-9547)", -ELOOP, circle, false },
 	{ "next is itself", -ELOOP, itself, false },
 	{ "circle in a table", -ELOOP, circle_in_a_table, false },
-	{ "table longer than any ring of this size needs (CVE-2016-6490)", -ELOOP, table_too_long, false },
+	{ "table longer than any ring of this size needs (CVE-2016-6490)", -ELOOP, table_too_long,
+	  false },
 	{ "table of odd size", -EBADMSG, table_of_odd_size, false },
 	{ "empty table", -EBADMSG, empty_table, false },
 	{ "nested table", -EBADMSG, nested_table, false },
@@ -254,6 +267,7 @@ static const struct hostile rows[] = {
 	{ "head out of range", -EBADMSG, head_out_of_range, false },
 	{ "head far out of range", -EBADMSG, head_far_out_of_range, false },
 	{ "next out of range", -EBADMSG, next_out_of_range, false },
+	{ "next to what looks like a descriptor", -EBADMSG, next_to_what_looks_like_one, false },
 	{ "next out of the table", -EBADMSG, next_out_of_table, false },
 	{ "index too far (CVE-2016-5403)", -EBADMSG, index_too_far, false },
 	{ "index backwards (563303b50)", -EBADMSG, index_backwards, false },
@@ -267,29 +281,31 @@ static void hostile_rings(void **state)
 	unsigned fds = count_fds();
 
 	(void)state;
-	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+	for (unsigned i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+		const struct hostile *row = &rows[i / 2];
 		struct iovec iov[5];
 		struct bf_chain chain = { .iov = iov, .nr_iov = 4 };
 		const char *reason = NULL;
 		struct fake fake;
 		int ret;
 
+		table = i % 2 ? NEAR : FAR;
 		/* Beyond the caller's array nothing may be written. */
 		iov[4] = (struct iovec){ &fake, 12345 };
-		fake_init(&fake, SIZE, 0, rows[i].no_indirect ? 0 : INDIRECT_DESC);
-		rows[i].make(&fake);
+		fake_init(&fake, SIZE, 0, row->no_indirect ? 0 : INDIRECT_DESC);
+		row->make(&fake);
 		ret = bf_virtq_pop(fake.vq, &chain);
-		if (ret != rows[i].error)
-			fail_msg("%s: expected %d, got %d", rows[i].what, rows[i].error, ret);
+		if (ret != row->error)
+			fail_msg("%s: expected %d, got %d", row->what, row->error, ret);
 		assert_int_equal(iov[4].iov_len, 12345);
-		assert_int_equal(bf_virtq_broken(fake.vq, &reason), rows[i].error);
+		assert_int_equal(bf_virtq_broken(fake.vq, &reason), row->error);
 		assert_non_null(reason);
 		assert_true(strlen(reason) > 10);
 		assert_int_equal(signals(fake.err_fd), 1);
 		/* For good: a repaired ring does not bring it back, and nobody is woken again. */
 		fake.avail[1] = 1;
 		set_desc(&fake, 0, 0, 16, 0, 0);
-		assert_int_equal(bf_virtq_pop(fake.vq, &chain), rows[i].error);
+		assert_int_equal(bf_virtq_pop(fake.vq, &chain), row->error);
 		assert_int_equal(signals(fake.err_fd), 0);
 		assert_int_equal(bf_virtq_counters(fake.vq)->errors, 1);
 		assert_false(bf_virtq_has_work(fake.vq));
@@ -350,14 +366,18 @@ static void the_limits_are_legal(void **state)
 		bf_virtq_push(fake.vq, (uint16_t)(SIZE - 1 - i), 0);
 	bf_virtq_notify(fake.vq);
 
-	for (uint16_t i = 0; i < SIZE; i++)
-		set_indirect(&fake, TABLE, i,
-			     (struct raw_desc){ i, 1, i + 1 < SIZE ? NEXT | WRITE : WRITE,
-						(uint16_t)(i + 1) });
-	set_desc(&fake, 2, TABLE, 16 * SIZE, INDIRECT, 0);
-	offer(&fake, 2);
-	assert_int_equal(bf_virtq_pop(fake.vq, &chain), 1);
-	assert_int_equal(chain.nr_in, SIZE);
+	for (unsigned n = 0; n < 2; n++) {
+		table = n ? NEAR : FAR;
+		for (uint16_t i = 0; i < SIZE; i++)
+			set_indirect(&fake, table, i,
+				     (struct raw_desc){ i, 1, i + 1 < SIZE ? NEXT | WRITE : WRITE,
+							(uint16_t)(i + 1) });
+		set_desc(&fake, 2, table, 16 * SIZE, INDIRECT, 0);
+		offer(&fake, 2);
+		assert_int_equal(bf_virtq_pop(fake.vq, &chain), 1);
+		assert_int_equal(chain.nr_in, SIZE);
+		bf_virtq_push(fake.vq, 2, 0);
+	}
 	fake_done(&fake);
 }
 
