@@ -128,6 +128,14 @@ static void fill_split(uint8_t *image)
 	put16(image, AVAIL_AT + 2, 1);
 }
 
+/* An empty piece at the end: no short way takes it, but a walk, which leaves it out. */
+static void fill_split_walked(uint8_t *image)
+{
+	fill_split(image);
+	put_desc(image, 32, BUFFERS + 1024, 1, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, 3);
+	put_desc(image, 48, BUFFERS + 2048, 0, VRING_DESC_F_WRITE, 0);
+}
+
 static const struct field plain_fields[] = {
 	{ AVAIL_AT + 2, 2, "avail.idx" },
 	{ AVAIL_AT + 4, 2, "avail.ring" },
@@ -156,6 +164,15 @@ static void fill_split_indirect(uint8_t *image)
 	put16(image, AVAIL_AT + 2, 1);
 }
 
+static void fill_split_indirect_walked(uint8_t *image)
+{
+	fill_split_indirect(image);
+	put_desc(image, 0, TABLE_AT, 48, VRING_DESC_F_INDIRECT, 0);
+	put_desc(image, TABLE_AT + 16, BUFFERS + 256, 512, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE,
+		 2);
+	put_desc(image, TABLE_AT + 32, BUFFERS + 2048, 0, VRING_DESC_F_WRITE, 0);
+}
+
 #define AVAILABLE (1u << 7)
 
 static const struct field packed_fields[] = {
@@ -177,6 +194,14 @@ static void fill_packed(uint8_t *image)
 	put_desc(image, 32, BUFFERS + 1024, 1, 3, VRING_DESC_F_WRITE | AVAILABLE);
 }
 
+static void fill_packed_walked(uint8_t *image)
+{
+	fill_packed(image);
+	put_desc(image, 32, BUFFERS + 1024, 1, 3,
+		 VRING_DESC_F_NEXT | VRING_DESC_F_WRITE | AVAILABLE);
+	put_desc(image, 48, BUFFERS + 2048, 0, 3, VRING_DESC_F_WRITE | AVAILABLE);
+}
+
 static const struct field packed_indirect_fields[] = {
 	PACKED_FIELDS(0, "desc[0]"),
 	PACKED_FIELDS(TABLE_AT, "table[0]"),
@@ -188,6 +213,13 @@ static void fill_packed_indirect(uint8_t *image)
 	put_desc(image, 0, TABLE_AT, 32, 3, VRING_DESC_F_INDIRECT | AVAILABLE);
 	put_desc(image, TABLE_AT, BUFFERS, 64, 0, 0);
 	put_desc(image, TABLE_AT + 16, BUFFERS + 256, 512, 0, VRING_DESC_F_WRITE);
+}
+
+static void fill_packed_indirect_walked(uint8_t *image)
+{
+	fill_packed_indirect(image);
+	put_desc(image, 0, TABLE_AT, 48, 3, VRING_DESC_F_INDIRECT | AVAILABLE);
+	put_desc(image, TABLE_AT + 32, BUFFERS + 2048, 0, 0, VRING_DESC_F_WRITE);
 }
 
 static void keep_pieces(struct outcome *outcome, const struct iovec *iov, unsigned nr)
@@ -349,12 +381,19 @@ static const struct scenario scenarios[] = {
 	  INDIRECT | EVENT },
 	{ "split, indirect table", fill_split_indirect, run_ring, FIELDS(indirect_fields),
 	  INDIRECT },
+	{ "split chain, walked", fill_split_walked, run_ring, FIELDS(split_fields), INDIRECT },
+	{ "split, indirect table, walked", fill_split_indirect_walked, run_ring,
+	  FIELDS(indirect_fields), INDIRECT },
 	{ "split, one descriptor", fill_split_plain, run_ring, FIELDS(plain_fields), INDIRECT },
 	{ "packed, one descriptor", fill_packed_plain, run_ring, FIELDS(packed_fields),
 	  INDIRECT | PACKED },
 	{ "packed chain", fill_packed, run_ring, FIELDS(packed_fields), INDIRECT | PACKED },
 	{ "packed, indirect table", fill_packed_indirect, run_ring, FIELDS(packed_indirect_fields),
 	  INDIRECT | PACKED },
+	{ "packed chain, walked", fill_packed_walked, run_ring, FIELDS(packed_fields),
+	  INDIRECT | PACKED },
+	{ "packed, indirect table, walked", fill_packed_indirect_walked, run_ring,
+	  FIELDS(packed_indirect_fields), INDIRECT | PACKED },
 	{ "blk header", fill_blk, run_blk, FIELDS(blk_fields), 0 },
 	{ "net header", fill_net, run_net, FIELDS(net_fields), ALL_NET },
 	{ "net header in pieces", fill_net, run_net_spread, FIELDS(net_fields), ALL_NET },
