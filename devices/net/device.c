@@ -139,6 +139,14 @@ static void vring_stop(void *opaque, unsigned queue)
 	net_pair_stop(&device->pairs[queue / 2], queue);
 }
 
+/* "The back-end must process the ring without causing any side effects." */
+static int vring_enable(void *opaque, unsigned queue, bool enabled)
+{
+	struct net_device *device = opaque;
+
+	return net_pair_enable(&device->pairs[queue / 2], queue, enabled);
+}
+
 static void doorbell_answered(void *opaque, unsigned queue, bool published, int result)
 {
 	struct net_device *device = opaque;
@@ -159,9 +167,9 @@ static void disconnected(void *opaque, int error)
 }
 
 #define OPERATIONS                                                                          \
-	.vring_start = vring_start, .vring_stop = vring_stop, .set_features = set_features, \
-	.set_mtu = set_mtu, .send_rarp = send_rarp, .doorbell_answered = doorbell_answered, \
-	.disconnected = disconnected
+	.vring_start = vring_start, .vring_stop = vring_stop, .vring_enable = vring_enable, \
+	.set_features = set_features, .set_mtu = set_mtu, .send_rarp = send_rarp,           \
+	.doorbell_answered = doorbell_answered, .disconnected = disconnected
 
 /* QEMU 7.1 to 8.0 crash when a network card has a configuration space. */
 static const struct bf_backend_ops ops = { OPERATIONS };

@@ -54,6 +54,7 @@ enum net_drop {
 	NET_DROP_ROOM,   /* the guest has no buffers, and enough packets wait for it */
 	NET_DROP_SIZE,   /* larger than the guest's buffers */
 	NET_DROP_PORT,   /* the port does not take it, or has nowhere to send it */
+	NET_DROP_DISABLED, /* the front end has switched the queue off */
 	NET_NR_DROPS,
 };
 

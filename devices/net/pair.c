@@ -57,6 +57,19 @@ static bool serve_rx(struct worker_queue *queue)
 	return worked;
 }
 
+/* A disabled transmit queue. It has ops of its own, so that serve_tx() need not ask. */
+static bool discard_tx(struct worker_queue *queue)
+{
+	struct net_pair *pair = of_tx(queue);
+	unsigned nr;
+
+	pair->stalled = queue->parked = false;
+	nr = net_tx_pop(&pair->tx, TX_BATCH);
+	net_count_drops(&pair->tx.counters, NET_DROP_DISABLED, nr);
+	net_tx_finish(&pair->tx, nr, nr, 0, 0);
+	return nr;
+}
+
 /* While spinning: are there packets for which a look at the ring is worth while? */
 static bool ready_rx(struct worker_queue *queue)
 {
@@ -87,6 +100,7 @@ static void finish_tx(struct worker_queue *queue)
 
 static const struct worker_ops rx_ops = { .serve = serve_rx, .arm = arm_rx, .ready = ready_rx };
 static const struct worker_ops tx_ops = { .serve = serve_tx };
+static const struct worker_ops tx_disabled_ops = { .serve = discard_tx };
 
 int net_pair_init(struct net_pair *pair, unsigned idx, struct net_port *port, struct worker *worker,
 		  bool polled)
@@ -97,7 +111,6 @@ int net_pair_init(struct net_pair *pair, unsigned idx, struct net_port *port, st
 	pair->polled = polled;
 	pair->rx_queue.source_fd = pair->tx_queue.source_fd = -1;
 	pair->rx_queue.ops = &rx_ops;
-	pair->tx_queue.ops = &tx_ops;
 	pair->scratch = malloc(NET_PACKET_MAX);
 	return pair->scratch ? net_backlog_init(&pair->rx.backlog) : -ENOMEM;
 }
@@ -114,42 +127,94 @@ static struct worker_queue *side(struct net_pair *pair, unsigned queue)
 	return queue % 2 ? &pair->tx_queue : &pair->rx_queue;
 }
 
+static void set_live(struct net_pair *pair, bool on)
+{
+	if (pair->port->ops->live)
+		pair->port->ops->live(pair->port, pair, on);
+}
+
+static void begin_side(struct net_pair *pair, unsigned queue)
+{
+	struct worker_queue *q = side(pair, queue);
+
+	if (queue % 2) {
+		q->ops = pair->enabled[1] ? &tx_ops : &tx_disabled_ops;
+		net_tx_start(&pair->tx, q->vq, pair->features);
+		return;
+	}
+	net_rx_start(&pair->rx, q->vq, pair->features, pair->polled);
+	set_live(pair, true);
+}
+
+static void end_side(struct net_pair *pair, unsigned queue)
+{
+	if (queue % 2)
+		return;
+	set_live(pair, false);
+	net_rx_stop(&pair->rx);
+}
+
+/*
+ * Loopback's transmit may be waiting for this queue: it is to look again, and then sees the flag. (Partner:
+ * the exchange in worker_poke(); as with any poke, that of a queue without a worker is not needed.)
+ */
+static void set_rx_disabled(struct net_pair *pair, bool disabled)
+{
+	if (atomic_exchange(&pair->rx.disabled, disabled) != disabled)
+		worker_poke(&pair->tx_queue);
+}
+
+/*
+ * To the worker, as it is enabled or not. Of a disabled receive queue nothing is to be done, and it is
+ * left alone. Going from one to the other is by way of control, since there it takes no thought: between
+ * worker_remove() and worker_add() nobody else has the queue.
+ */
+static int hand_over(struct net_pair *pair, unsigned queue)
+{
+	bool receives = !(queue % 2);
+	int ret;
+
+	if (receives)
+		set_rx_disabled(pair, !pair->enabled[0]);
+	if (receives && !pair->enabled[0])
+		return 0;
+	begin_side(pair, queue);
+	ret = worker_add(pair->worker, side(pair, queue));
+	pair->served[queue % 2] = !ret;
+	if (ret)
+		end_side(pair, queue);
+	return ret;
+}
+
+static void take_back(struct net_pair *pair, unsigned queue)
+{
+	if (!pair->served[queue % 2])
+		return;
+	worker_remove(side(pair, queue), queue % 2 ? finish_tx : finish_rx);
+	pair->served[queue % 2] = false;
+	end_side(pair, queue);
+}
+
 int net_pair_start(struct net_pair *pair, unsigned queue, struct bf_virtq *vq, uint32_t *word,
 		   uint64_t features)
 {
 	struct worker_queue *q = side(pair, queue);
-	const struct net_port_ops *ops = pair->port->ops;
-	bool receives = q == &pair->rx_queue;
 	int ret;
 
 	q->vq = vq;
 	q->word = word;
-	if (receives)
-		net_rx_start(&pair->rx, vq, features, pair->polled);
-	else
-		net_tx_start(&pair->tx, vq, features);
-	if (receives && ops->live)
-		ops->live(pair->port, pair, true);
-	ret = worker_add(pair->worker, q);
-	if (!ret)
-		return 0;
-	if (receives && ops->live)
-		ops->live(pair->port, pair, false);
-	if (receives)
-		net_rx_stop(&pair->rx);
+	pair->features = features;
+	ret = hand_over(pair, queue);
+	pair->started[queue % 2] = !ret;
 	return ret;
 }
 
 void net_pair_stop(struct net_pair *pair, unsigned queue)
 {
-	bool receives = !(queue % 2);
-
-	worker_remove(side(pair, queue), receives ? finish_rx : finish_tx);
-	if (!receives)
-		return;
-	if (pair->port->ops->live)
-		pair->port->ops->live(pair->port, pair, false);
-	net_rx_stop(&pair->rx);
+	take_back(pair, queue);
+	pair->started[queue % 2] = false;
+	if (!(queue % 2))
+		set_rx_disabled(pair, false);
 }
 
 void net_pair_set_doorbell(struct net_pair *pair, unsigned queue, enum stats_doorbell state)
@@ -157,12 +222,30 @@ void net_pair_set_doorbell(struct net_pair *pair, unsigned queue, enum stats_doo
 	worker_set_doorbell(side(pair, queue), state);
 }
 
+int net_pair_enable(struct net_pair *pair, unsigned queue, bool on)
+{
+	struct worker_queue *q = side(pair, queue);
+	int doorbell = atomic_load(&q->doorbell), ret;
+
+	if (pair->enabled[queue % 2] == on || !pair->started[queue % 2]) {
+		pair->enabled[queue % 2] = on;
+		return 0;
+	}
+	pair->enabled[queue % 2] = on;
+	take_back(pair, queue);
+	ret = hand_over(pair, queue);
+	/* Its page is mapped as before. */
+	if (!ret)
+		net_pair_set_doorbell(pair, queue, (enum stats_doorbell)doorbell);
+	return ret;
+}
+
 static json_t *drops_json(const struct net_counters *counters)
 {
 	static const char *const names[NET_NR_DROPS] = {
 		[NET_DROP_SHORT] = "short",   [NET_DROP_LONG] = "long", [NET_DROP_CHAIN] = "chain",
 		[NET_DROP_HEADER] = "header", [NET_DROP_ROOM] = "room", [NET_DROP_SIZE] = "size",
-		[NET_DROP_PORT] = "port",
+		[NET_DROP_PORT] = "port",     [NET_DROP_DISABLED] = "disabled",
 	};
 	json_t *drops = json_object();
 

@@ -24,6 +24,9 @@ struct net_pair {
 	uint8_t *scratch; /* [NET_PACKET_MAX]: the worker's, a place for one packet */
 	struct net_tx tx;
 	struct net_rx rx;
+	/* Control, by direction: what the front end said; vring_start to vring_stop; the worker has it. */
+	bool enabled[2], started[2], served[2];
+	uint64_t features; /* control: of the driver */
 } __attribute__((aligned(64)));
 
 /* Control. In place, zeroed. 0 or negative errno. */
@@ -32,10 +35,15 @@ int net_pair_init(struct net_pair *pair, unsigned idx, struct net_port *port, st
 /* Neither queue runs. Of initialised or zeroed. */
 void net_pair_done(struct net_pair *pair);
 
-/* Control. @queue: of the device. @word: of its doorbell, or NULL. 0 or negative errno. */
+/*
+ * Control. @queue: of the device. @word: of its doorbell, or NULL. 0 or negative errno. A queue that is not
+ * enabled has no side effects: what is sent on it is dropped, and nothing is received.
+ */
 int net_pair_start(struct net_pair *pair, unsigned queue, struct bf_virtq *vq, uint32_t *word,
 		   uint64_t features);
 void net_pair_stop(struct net_pair *pair, unsigned queue);
+/* Control: before the start, and at any time while it runs. 0 or negative errno: then it is not served. */
+int net_pair_enable(struct net_pair *pair, unsigned queue, bool on);
 void net_pair_set_doorbell(struct net_pair *pair, unsigned queue, enum stats_doorbell state);
 
 /* Worker: transmit is not to be called before there are receive buffers again. */

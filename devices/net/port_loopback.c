@@ -1,12 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * --loopback: what a guest sends comes back to it, from its transmit buffer into its receive buffer by one
- * copy. For measurement. Worker context. Nothing is dropped for want of receive buffers: transmit waits.
+ * copy. For measurement. Worker context. Nothing is dropped for want of receive buffers: transmit waits. It
+ * does not wait for a receive queue that is disabled.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "pair.h"
+
+/* The receive queue is switched off, perhaps for good: the guest shall have its buffers back. */
+static bool discard(struct net_pair *pair)
+{
+	unsigned nr = net_tx_pop(&pair->tx, TX_BATCH);
+
+	net_count_drops(&pair->rx.counters, NET_DROP_DISABLED, nr);
+	net_tx_finish(&pair->tx, nr, nr, 0, 0);
+	return nr;
+}
 
 /* Any packet. False: no receive buffers. Offloads that the guest does not take back are done by the backlog. */
 static bool turn(struct net_pair *pair, const struct net_packet *packet)
@@ -30,6 +41,8 @@ static bool transmit(struct net_port *port, struct net_pair *pair)
 	(void)port;
 	/* Without a receive queue, as while both are stopped, transmit waits too. */
 	if (!rx->active) {
+		if (atomic_load(&rx->disabled))
+			return discard(pair);
 		net_pair_stall(pair);
 		return false;
 	}

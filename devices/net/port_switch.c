@@ -62,8 +62,12 @@ static void deliver(struct net_pair *from, struct switch_port *to, const struct 
 {
 	struct net_pair *pair = target(to, from->idx);
 
-	if (!pair)
+	if (!pair) {
+		pair = to->port.pairs;
+		if (atomic_load(&pair->rx.disabled))
+			net_count_drops(&pair->rx.counters, NET_DROP_DISABLED, 1);
 		return;
+	}
 	if (pair->worker != from->worker || !pair->rx.active) {
 		net_rx_queue(&pair->rx, packet, from->scratch);
 		worker_poke(&pair->rx_queue);

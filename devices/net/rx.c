@@ -22,7 +22,7 @@ void net_rx_start(struct net_rx *rx, struct bf_virtq *vq, uint64_t features, boo
 	rx->mergeable = bf_has(features, VIRTIO_NET_F_MRG_RXBUF);
 	rx->polled = polled;
 	rx->kicks = true; /* as bf_virtq_start() leaves it */
-	rx->active = rx->starved = rx->broken = false;
+	rx->starved = rx->broken = false; /* active is none of control's: others of the worker look at it */
 	net_backlog_open(&rx->backlog);
 }
 
@@ -320,7 +320,7 @@ enum net_rx_result net_rx_queue(struct net_rx *rx, const struct net_packet *pack
 	int missed;
 
 	if (!net_backlog_is_open(&rx->backlog))
-		return drop(rx, NET_DROP_PORT);
+		return drop(rx, atomic_load(&rx->disabled) ? NET_DROP_DISABLED : NET_DROP_PORT);
 	missed = net_backlog_put_as(&rx->backlog, packet, features, scratch);
 	if (missed < 0)
 		return drop(rx, NET_DROP_HEADER);

@@ -36,6 +36,8 @@ struct net_rx {
 	bool kicks;   /* what the driver was told last */
 	bool broken;
 	bool touched; /* net_rx_end() is due */
+	/* Started, but not to be given anything: vq is NULL, the backlog closed. Control writes. */
+	atomic_bool disabled;
 	/* Of chains: popped, and the first that is not used. What is in front of it is in done. */
 	unsigned nr_stock, next;
 	uint64_t packets, bytes; /* not counted yet */

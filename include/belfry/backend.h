@@ -48,12 +48,12 @@ struct bf_backend;
  */
 struct bf_backend_ops {
 	/**
-	 * A vring is ready: started (SET_VRING_KICK arrived), enabled, set up. Give @vq to a queue
-	 * thread, which must look at the ring once without waiting for a kick. This is also the
-	 * place to call bf_backend_publish_doorbell(), each time: a vring is stopped and started
-	 * also for a change of memory or of an eventfd, and a page that is not published again is
-	 * withdrawn. Non-zero: the front end is told that its request failed, and the vring does
-	 * not run.
+	 * A vring is ready: started (SET_VRING_KICK arrived), set up, and enabled, unless the device
+	 * has vring_enable. Give @vq to a queue thread, which must look at the ring once without
+	 * waiting for a kick. This is also the place to call bf_backend_publish_doorbell(), each
+	 * time: a vring is stopped and started also for a change of memory or of an eventfd, and a
+	 * page that is not published again is withdrawn. Non-zero: the front end is told that its
+	 * request failed, and the vring does not run.
 	 */
 	int (*vring_start)(void *opaque, unsigned queue, struct bf_virtq *vq);
 	/**
@@ -68,6 +68,17 @@ struct bf_backend_ops {
 	 * it may touch guest memory any more. NULL: vring_stop is used, which is always right.
 	 */
 	void (*vring_suspend)(void *opaque, unsigned queue);
+	/**
+	 * "If ring is started but disabled, the back-end must process the ring without causing any
+	 * side effects": a network card takes what the guest sends and drops it, and gives it nothing
+	 * to receive. A device that has this operation is given its vrings as soon as they are started
+	 * and set up, enabled or not. It hears how a vring is right before vring_start, since the queue
+	 * thread looks at the ring at once, and at each change while it runs; never otherwise. On
+	 * return nothing of the former state happens any more. Non-zero: the front end is told that
+	 * its request failed, and the vring does not run (vring_stop is called if it did). NULL: a
+	 * vring is stopped while it is disabled, which is right for a device whose requests can wait.
+	 */
+	int (*vring_enable)(void *opaque, unsigned queue, bool enabled);
 	/**
 	 * A driver broke its ring (@reason: a sentence; it has been logged). The front end has been
 	 * told, and DEVICE_NEEDS_RESET is in the status. The queue thread got the error from pop. May

@@ -50,17 +50,27 @@ static int make_region(struct bf_backend *be, const struct bf_inflight *ask, uin
 	return fd;
 }
 
+/* What a region is wanted for. A front end that does not say gets one for everything it may set up. */
+static struct bf_inflight asked(const struct bf_backend *be, const struct bf_msg *msg)
+{
+	if (msg->hdr.size)
+		return msg->payload.inflight;
+	return (struct bf_inflight){ .nr_queues = (uint16_t)be->nr_queues,
+				     .queue_size = be->max_queue_size };
+}
+
 /* A size of 0, and no descriptor, is how front ends are told that there is none. */
 int bf_handle_get_inflight_fd(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)
 {
 	struct bf_inflight *answer = &reply->payload.inflight;
+	const struct bf_inflight ask = asked(be, msg);
 	uint64_t size = 0;
-	int fd = make_region(be, &msg->payload.inflight, &size);
+	int fd = make_region(be, &ask, &size);
 
-	answer->nr_queues = msg->payload.inflight.nr_queues;
-	answer->queue_size = msg->payload.inflight.queue_size;
-	/* With or without padding, as it was asked. */
-	reply->hdr.size = msg->hdr.size;
+	answer->nr_queues = ask.nr_queues;
+	answer->queue_size = ask.queue_size;
+	/* With or without padding, as it was asked; those who did not say have the padding. */
+	reply->hdr.size = msg->hdr.size ? msg->hdr.size : (uint32_t)sizeof(*answer);
 	if (fd < 0) {
 		bf_report_peer(&be->report, BF_LOG_WARN, "refused: %s", be->report.error);
 		return 0;

@@ -2,10 +2,11 @@
 /*
  * Vrings: when one runs, and the hand-over to the device and back.
  *
- * Control context. A vring runs while it is started and enabled and everything it needs is there;
- * each handler that changes one of these calls bf_vring_start() or bf_vring_stop() and need not
- * know the rest. The device has the virtqueue exactly between its vring_start and vring_stop
- * operations. Must not change a ring's configuration while it runs.
+ * Control context. A vring runs while it is started and everything it needs is there, and enabled,
+ * unless the device knows what to do with a disabled one; each handler that changes one of these calls
+ * bf_vring_start() or bf_vring_stop() and need not know the rest. The device has the virtqueue exactly
+ * between its vring_start and vring_stop operations. Must not change a ring's configuration while it
+ * runs.
  */
 #include "backend.h"
 
@@ -16,10 +17,18 @@
 
 #include "../base/fd.h"
 
-/* A device that serves its rings has the disabled ones too: they have to be set up before it starts. */
+/*
+ * A device that serves its rings has the disabled ones too: they have to be set up before it starts. And
+ * so has one that is to process them "without causing any side effects" ("Ring states").
+ */
+static bool has_disabled(const struct bf_backend *be)
+{
+	return be->offload || be->ops->vring_enable;
+}
+
 static bool ready(const struct bf_backend *be, const struct bf_vring *vring)
 {
-	return vring->started && (vring->enabled || be->offload) && vring->addressed &&
+	return vring->started && (vring->enabled || has_disabled(be)) && vring->addressed &&
 	       vring->num && be->memory;
 }
 
@@ -126,6 +135,17 @@ static int start_virtq(struct bf_backend *be, unsigned queue)
 		(unsigned long long)vring->addr.avail, (unsigned long long)vring->addr.used);
 }
 
+/* What the vring is comes first: the queue thread looks at the ring as soon as it has it. */
+static int give(struct bf_backend *be, unsigned queue)
+{
+	struct bf_vring *vring = &be->vrings[queue];
+	int ret = 0;
+
+	if (be->ops->vring_enable)
+		ret = be->ops->vring_enable(be->opaque, queue, vring->enabled);
+	return ret ? ret : be->ops->vring_start(be->opaque, queue, &vring->vq);
+}
+
 static int start_software(struct bf_backend *be, unsigned queue)
 {
 	struct bf_vring *vring = &be->vrings[queue];
@@ -135,7 +155,7 @@ static int start_software(struct bf_backend *be, unsigned queue)
 		ret = start_virtq(be, queue);
 	if (ret)
 		return ret;
-	ret = be->ops->vring_start(be->opaque, queue, &vring->vq);
+	ret = give(be, queue);
 	if (!ret)
 		return 0;
 	bf_virtq_stop(&vring->vq);
@@ -230,28 +250,43 @@ void bf_vring_suspend(struct bf_backend *be, unsigned queue)
 		     bf_inflight_queue(be->inflight, queue, &size));
 }
 
+/* The device has the vring, and it has changed. Hardware that refuses goes on as before. */
+static int tell_enabled(struct bf_backend *be, unsigned queue)
+{
+	struct bf_vring *vring = &be->vrings[queue];
+	bool enabled = vring->enabled;
+	int ret = 0;
+
+	if (!be->offload)
+		ret = be->ops->vring_enable(be->opaque, queue, enabled);
+	else if (be->offload->vring_enable)
+		ret = be->offload->vring_enable(be->opaque, queue, enabled);
+	if (!ret)
+		return 0;
+	if (be->offload) {
+		vring->enabled = !enabled;
+	} else {
+		bf_vring_stop(be, queue);
+		bf_eventfd_signal(vring->err_fd);
+	}
+	return bf_report_error(&be->report, ret < 0 ? ret : -EIO,
+			       "queue %u: the device could not %s it (error %d)", queue,
+			       enabled ? "enable" : "disable", ret);
+}
+
 int bf_vring_set_enabled(struct bf_backend *be, unsigned queue, bool enabled)
 {
 	struct bf_vring *vring = &be->vrings[queue];
 	bool changed = vring->enabled != enabled;
-	int ret;
 
 	vring->enabled = enabled;
-	if (!be->offload && !enabled) {
+	if (!enabled && !has_disabled(be)) {
 		bf_vring_stop(be, queue);
 		return 0;
 	}
-	if (!be->offload || !vring->running)
+	if (!vring->running)
 		return bf_vring_start(be, queue);
-	if (!changed || !be->offload->vring_enable)
-		return 0;
-	ret = be->offload->vring_enable(be->opaque, queue, enabled);
-	if (!ret)
-		return 0;
-	vring->enabled = !enabled;
-	return bf_report_error(&be->report, ret < 0 ? ret : -EIO,
-			       "queue %u: the device could not %s it (error %d)", queue,
-			       enabled ? "enable" : "disable", ret);
+	return changed ? tell_enabled(be, queue) : 0;
 }
 
 int bf_vring_start_all(struct bf_backend *be)

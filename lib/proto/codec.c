@@ -77,6 +77,11 @@ static bool config_size_ok(const struct bf_msg *msg)
 	return msg->hdr.size == bf_config_wire_size(msg->payload.config.size);
 }
 
+static bool inflight_size_ok(uint32_t size)
+{
+	return size == INFLIGHT_BARE || size == sizeof(struct bf_inflight);
+}
+
 static bool size_ok(enum bf_payload_kind kind, const struct bf_msg *msg,
 		    const struct bf_agreed *agreed)
 {
@@ -107,7 +112,9 @@ static bool size_ok(enum bf_payload_kind kind, const struct bf_msg *msg,
 	case BF_PAYLOAD_CONFIG:
 		return config_size_ok(msg);
 	case BF_PAYLOAD_INFLIGHT:
-		return size == INFLIGHT_BARE || size == sizeof(struct bf_inflight);
+		return inflight_size_ok(size);
+	case BF_PAYLOAD_INFLIGHT_ASK:
+		return !size || inflight_size_ok(size);
 	case BF_PAYLOAD_AREA:
 		return size == sizeof(struct bf_vring_area);
 	case BF_PAYLOAD_SESSION:

@@ -66,6 +66,7 @@ enum bf_payload_kind {
 	BF_PAYLOAD_IOTLB,
 	BF_PAYLOAD_CONFIG,
 	BF_PAYLOAD_INFLIGHT,
+	BF_PAYLOAD_INFLIGHT_ASK, /* the same, or nothing: some front ends do not say for what */
 	BF_PAYLOAD_AREA, /* struct bf_vring_area; the descriptor count follows its "no fd" bit */
 	BF_PAYLOAD_SESSION,
 	BF_PAYLOAD_UUID,

@@ -38,6 +38,8 @@ struct conn {
 	int back; /* of the back-end channel; -1: none */
 	enum conn_kind kind;
 	struct bf_virtq *vq[QUEUES]; /* NULL: not running */
+	bool enabled[QUEUES];        /* as vring_enable said; only CONN_EVERYTHING has that */
+	unsigned about_to_start;     /* queue + 1 that vring_enable came for before its start */
 	bool offloaded[QUEUES];
 	int publish_fd; /* the doorbell page that every vring_start publishes; -1: none */
 	bool ended;

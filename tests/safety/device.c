@@ -39,6 +39,9 @@ static int vring_start(void *opaque, unsigned queue, struct bf_virtq *vq)
 	struct conn *conn = opaque;
 
 	must(queue < QUEUES && !conn->vq[queue], "vring_start of a running queue");
+	must(conn->kind != CONN_EVERYTHING || conn->about_to_start == queue + 1,
+	     "vring_enable right before vring_start");
+	conn->about_to_start = 0;
 	conn->vq[queue] = vq;
 	/* Refused for lack of something: the queue is served by its eventfd then. */
 	if (conn->publish_fd >= 0)
@@ -52,6 +55,18 @@ static void vring_stop(void *opaque, unsigned queue)
 
 	must(queue < QUEUES && conn->vq[queue], "vring_stop of a stopped queue");
 	conn->vq[queue] = NULL;
+}
+
+static int vring_enable(void *opaque, unsigned queue, bool enabled)
+{
+	struct conn *conn = opaque;
+
+	must(queue < QUEUES && !conn->about_to_start, "vring_enable without a vring");
+	must(!conn->vq[queue] || conn->enabled[queue] != enabled, "vring_enable without a change");
+	if (!conn->vq[queue])
+		conn->about_to_start = queue + 1;
+	conn->enabled[queue] = enabled;
+	return 0;
 }
 
 static bool inside(uint32_t offset, uint32_t len)
@@ -144,24 +159,21 @@ static void disconnected(void *opaque, int error)
 	(void)error;
 	for (unsigned i = 0; i < QUEUES; i++)
 		must(!conn->vq[i] && !conn->offloaded[i], "a queue that runs after the end");
+	must(!conn->about_to_start, "vring_enable without a start");
 	conn->ended = true;
 }
 
-static const struct bf_backend_ops ops = {
-	.vring_start = vring_start,
-	.vring_stop = vring_stop,
-	.get_config = get_config,
-	.set_config = set_config,
-	.set_mtu = set_mtu,
-	.send_rarp = send_rarp,
-	.set_gpu_socket = set_gpu_socket,
-	.create_session = create_session,
-	.close_session = close_session,
-	.get_shared_object = get_shared_object,
-	.device_state = device_state,
-	.check_device_state = check_device_state,
-	.disconnected = disconnected,
-};
+#define OPERATIONS                                                                      \
+	.vring_start = vring_start, .vring_stop = vring_stop, .get_config = get_config, \
+	.set_config = set_config, .set_mtu = set_mtu, .send_rarp = send_rarp,           \
+	.set_gpu_socket = set_gpu_socket, .create_session = create_session,             \
+	.close_session = close_session, .get_shared_object = get_shared_object,         \
+	.device_state = device_state, .check_device_state = check_device_state,         \
+	.disconnected = disconnected
+
+static const struct bf_backend_ops ops = { OPERATIONS };
+/* One that is given disabled vrings too. */
+static const struct bf_backend_ops enable_ops = { OPERATIONS, .vring_enable = vring_enable };
 
 static int offload_start(void *opaque, unsigned queue, const struct bf_offload_vring *vring)
 {
@@ -231,8 +243,10 @@ int device_new(struct conn *conn)
 	};
 	int ret;
 
-	if (conn->kind == CONN_EVERYTHING)
+	if (conn->kind == CONN_EVERYTHING) {
 		config.protocol_features = EVERYTHING & ~bf_bit(BF_PROTOCOL_F_PAGEFAULT);
+		config.ops = &enable_ops;
+	}
 	if (conn->kind == CONN_POSTCOPY)
 		config.protocol_features = EVERYTHING;
 	if (conn->kind == CONN_OFFLOAD) {

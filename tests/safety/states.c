@@ -325,6 +325,11 @@ static bool both_run(const struct conn *conn)
 	       !bf_virtq_broken(conn->vq[0], NULL);
 }
 
+static bool both_disabled(const struct conn *conn)
+{
+	return both_run(conn) && !conn->enabled[0] && !conn->enabled[QUEUES - 1];
+}
+
 static bool log_runs(const struct conn *conn)
 {
 	/* All bits are LOG_ALL's and the features' that the front end said last. */
@@ -358,7 +363,7 @@ const struct state states[] = {
 	{ "running, packed", CONN_EVERYTHING, true, running_packed, both_run },
 	{ "running, with doorbells", CONN_DEFAULT, false, doorbells, doorbells_run },
 	{ "old front end", CONN_DEFAULT, false, old_front_end, both_run },
-	{ "disabled", CONN_EVERYTHING, false, disabled, any },
+	{ "disabled", CONN_EVERYTHING, false, disabled, both_disabled },
 	{ "stopped", CONN_EVERYTHING, false, stopped, nothing_runs },
 	{ "suspended without draining", CONN_EVERYTHING, false, suspended, nothing_runs },
 	{ "reset", CONN_EVERYTHING, false, was_reset, nothing_runs },

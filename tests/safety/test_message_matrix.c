@@ -155,6 +155,7 @@ static void good(void)
 		put(0, config, 20);
 		break;
 	case BF_PAYLOAD_INFLIGHT:
+	case BF_PAYLOAD_INFLIGHT_ASK:
 		put_words(3, inflight);
 		break;
 	case BF_PAYLOAD_SESSION:
@@ -281,6 +282,7 @@ static bool size_varies(void)
 {
 	return cell.row->desc && (cell.row->desc->payload == BF_PAYLOAD_SESSION ||
 				  cell.row->desc->payload == BF_PAYLOAD_INFLIGHT ||
+				  cell.row->desc->payload == BF_PAYLOAD_INFLIGHT_ASK ||
 				  cell.row->desc->payload == BF_PAYLOAD_LOG);
 }
 

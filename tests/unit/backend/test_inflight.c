@@ -31,6 +31,8 @@ static int get_inflight(struct peer *peer, uint16_t queues, uint16_t size, uint3
 	assert_int_equal(bf_backend_dispatch(peer->be), 0);
 	assert_int_equal(recvmsg(peer->fd, &msg, MSG_CMSG_CLOEXEC), sizeof(hdr));
 	assert_int_equal(hdr.request, BF_FE_GET_INFLIGHT_FD);
+	/* Who did not say for what gets everything, and the padding. */
+	wire = wire ? wire : (uint32_t)sizeof(*inflight);
 	assert_int_equal(hdr.size, wire);
 	assert_int_equal(read(peer->fd, inflight, wire), wire);
 	cmsg = CMSG_FIRSTHDR(&msg);
@@ -234,6 +236,37 @@ static void counts_that_may_not_be(void **state)
 	close(small);
 }
 
+/* As early vhost front ends in Rust asked: for everything there is, and of use like any other. */
+static void asked_for_without_counts(void **state)
+{
+	struct bf_inflight inflight;
+	struct guest guest;
+	struct echo echo;
+	struct peer *peer = &echo.peer;
+	int kick, fd;
+
+	(void)state;
+	echo_init(&echo, false, LOAD_FEATURES, 0);
+	guest_init(&guest);
+	assert_int_equal(say_memory(peer, guest.fd, MEMORY_SIZE), ACCEPTED);
+	fd = get_inflight(peer, 77, 77, 0, &inflight);
+	assert_true(fd >= 0);
+	assert_int_equal(inflight.nr_queues, QUEUES);
+	assert_int_equal(inflight.queue_size, 1024);
+	assert_true(inflight.mmap_size >= QUEUES * 1024 * 16);
+	assert_int_equal(set_inflight(peer, &inflight, fd), ACCEPTED);
+	assert_int_equal(echo_ring(&echo, 0, LOAD_RING, UVA, &kick), ACCEPTED);
+	guest_offer_in(&guest, 0, LOAD_RING, 9, GPA + LOAD_DATA, 64);
+	assert_int_equal(pop(&echo), 9);
+	push(&echo, 9);
+	/* What is brought back has to have its counts. */
+	assert_int_equal(say(peer, BF_FE_SET_INFLIGHT_FD, NULL, 0, &fd, 1), CLOSED);
+	close(kick);
+	close(fd);
+	peer_done(peer);
+	guest_done(&guest);
+}
+
 /* A region of one format, rings of the other; a region with too few entries or queues. */
 static void a_region_for_another_ring(void **state)
 {
@@ -276,6 +309,7 @@ int main(void)
 		cmocka_unit_test(a_successor_finishes),
 		cmocka_unit_test(suspended_without_draining),
 		cmocka_unit_test(counts_that_may_not_be),
+		cmocka_unit_test(asked_for_without_counts),
 		cmocka_unit_test(a_region_for_another_ring),
 	};
 

@@ -97,7 +97,15 @@ static const struct bf_offload_ops hw_ops = {
 	.status = hw_status,
 };
 
+static int not_hardware(void *opaque, unsigned queue, bool enabled)
+{
+	(void)opaque;
+	fail_msg("queue %u: enabled %d: told to the operations for queue threads", queue, enabled);
+	return 0;
+}
+
 static const struct bf_backend_ops no_queue_threads = {
+	.vring_enable = not_hardware,
 	.get_config = fake_get_config,
 	.set_config = fake_set_config,
 	.doorbell_answered = fake_answered,

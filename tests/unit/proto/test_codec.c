@@ -44,6 +44,7 @@ static void make_right(enum bf_channel_kind channel, uint32_t request, struct bf
 		[BF_PAYLOAD_AREA] = 24,     [BF_PAYLOAD_SESSION] = 632,
 		[BF_PAYLOAD_UUID] = 16,     [BF_PAYLOAD_DEVICE_STATE] = 8,
 		[BF_PAYLOAD_SHMEM_CONFIG] = 2056, [BF_PAYLOAD_SHMEM_MAP] = 40,
+		[BF_PAYLOAD_INFLIGHT_ASK] = 24,
 	};
 
 	bf_msg_init(msg, request, 0);
@@ -113,6 +114,7 @@ static bool size_may_vary(const struct bf_msg_desc *desc, uint32_t size)
 {
 	return desc->payload == BF_PAYLOAD_SESSION ? size >= 8 && size <= 4096 :
 	       desc->payload == BF_PAYLOAD_INFLIGHT ? size == 20 || size == 24 :
+	       desc->payload == BF_PAYLOAD_INFLIGHT_ASK ? !size || size == 20 || size == 24 :
 							 false;
 }
 
