@@ -14,6 +14,7 @@
 
 #include "device.h"
 #include "devices/common/log.h"
+#include "devices/common/postcopy.h"
 #include "devices/common/publish.h"
 #include "devices/common/stats.h"
 #include "devices/common/worker.h"
@@ -179,6 +180,7 @@ static int make_backend(struct blk_device *device, const struct blk_device_confi
 		.max_queue_size = config->queue_size,
 		.config_size = CONFIG_SIZE,
 		.features = offered_features(config),
+		.protocol_features = postcopy_protocol_features(config->postcopy),
 		.log = log_sink(),
 	};
 

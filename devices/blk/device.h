@@ -26,6 +26,7 @@ struct blk_device_config {
 	uint16_t queue_size;     /* the most that is accepted */
 	enum worker_mode notify; /* DOORBELL: offer a page per queue, and poll it */
 	enum blk_io_kind io_kind;
+	bool postcopy; /* offer it */
 };
 
 /* 0 or negative errno, and then it is said why. Control context, as everything here. */

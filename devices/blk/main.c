@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "devices/common/log.h"
+#include "devices/common/postcopy.h"
 #include "devices/common/program.h"
 #include "image.h"
 
@@ -26,6 +27,7 @@ struct blk_options {
 	int queue_size;
 	int notify; /* enum worker_mode */
 	int io;     /* enum blk_io_kind */
+	bool postcopy;
 };
 
 static const char *const locking_words[] = { "on", "off", NULL };
@@ -102,6 +104,7 @@ static bool parse(int argc, char *argv[], struct program_options *common, struct
 		  .arg = "ENGINE",
 		  .choices = io_words,
 		  .help = "auto (default), uring or threads" },
+		postcopy_option(&opt->postcopy),
 	};
 	const struct option_group groups[] = {
 		{ "Connection", common_specs, PROGRAM_NR_OPTIONS },
@@ -176,6 +179,7 @@ static int serve(const struct program_options *common, const struct blk_options 
 		.nr_threads = (unsigned)(opt->num_threads ? opt->num_threads : opt->num_queues),
 		.notify = (enum worker_mode)opt->notify,
 		.io_kind = (enum blk_io_kind)opt->io,
+		.postcopy = opt->postcopy,
 	};
 	struct blk_device *device;
 	struct program program;
@@ -189,6 +193,7 @@ static int serve(const struct program_options *common, const struct blk_options 
 				    .be = blk_device_backend(device),
 				    .stats = blk_device_stats,
 				    .device_fd = -1,
+				    .postcopy = opt->postcopy,
 				    .opaque = device };
 	status = program_run(&program);
 	blk_device_free(device);
@@ -215,6 +220,8 @@ int main(int argc, char *argv[])
 	status = program_check(&common);
 	if (!status)
 		status = check(&opt);
+	if (!status)
+		status = postcopy_check(opt.postcopy);
 	if (status)
 		return status;
 	if (open_image(&opt, &image))

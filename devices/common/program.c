@@ -21,6 +21,7 @@
 #include <belfry/socket.h>
 
 #include "connector.h"
+#include "hangup.h"
 #include "listener.h"
 #include "log.h"
 #include "program.h"
@@ -32,6 +33,8 @@ struct seat {
 	struct bf_backend *be;
 	struct listener listener;
 	struct connector connector;
+	bool postcopy;
+	struct hangup hangup; /* of the connection that is there, with postcopy */
 };
 
 struct loop {
@@ -219,15 +222,34 @@ static void take_signals(struct loop *loop)
 	}
 }
 
+static void front_end_gone(void *opaque)
+{
+	bf_backend_give_up_missing(opaque);
+}
+
 static int attach(struct seat *seat, int fd)
 {
-	int ret = bf_backend_attach(seat->be, fd);
+	int ret = seat->postcopy ? hangup_start(&seat->hangup, fd, front_end_gone, seat->be) : 0;
 
-	if (ret)
-		log_error("connection refused: %s", bf_backend_error(seat->be));
-	else
+	if (ret) {
+		log_error("connection refused: no thread to watch it: %s", strerror(-ret));
+		close(fd);
+		return ret;
+	}
+	ret = bf_backend_attach(seat->be, fd);
+	if (!ret) {
 		log_info("front end connected");
+		return 0;
+	}
+	hangup_stop(&seat->hangup);
+	log_error("connection refused: %s", bf_backend_error(seat->be));
 	return ret;
+}
+
+static void detach(struct seat *seat)
+{
+	bf_backend_detach(seat->be);
+	hangup_stop(&seat->hangup);
 }
 
 static void accept_connection(struct seat *seat)
@@ -279,6 +301,7 @@ static void serve_connection(struct loop *loop, struct seat *seat)
 
 	if (bf_backend_attached(be))
 		return;
+	hangup_stop(&seat->hangup);
 	if (ordinary_end(ret))
 		log_info("front end disconnected");
 	else
@@ -378,7 +401,9 @@ static void seat_all(struct loop *loop)
 	for (unsigned i = 0; i < loop->nr_seats; i++)
 		loop->seats[i] = (struct seat){ .be = i ? program->more[i - 1].be : program->be,
 						.listener = LISTENER_NONE,
-						.connector = CONNECTOR_NONE };
+						.connector = CONNECTOR_NONE,
+						.postcopy = program->postcopy,
+						.hangup = HANGUP_NONE };
 }
 
 int program_run(const struct program *program)
@@ -400,7 +425,7 @@ int program_run(const struct program *program)
 	serve(&loop);
 	/* Queues end here, all before the first device goes, and so that the counters are final. */
 	for (unsigned i = 0; i < loop.nr_seats; i++)
-		bf_backend_detach(loop.seats[i].be);
+		detach(&loop.seats[i]);
 	if (write_stats(program))
 		loop.status = EXIT_FAILURE;
 out:

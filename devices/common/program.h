@@ -74,6 +74,8 @@ struct program {
 	 */
 	bool (*device_event)(void *opaque);
 	int device_fd;
+	/* PAGEFAULT is offered: the end of a connection has to be seen while control waits for memory. */
+	bool postcopy;
 	void *opaque;
 };
 

@@ -17,6 +17,7 @@
 
 #include "device.h"
 #include "devices/common/log.h"
+#include "devices/common/postcopy.h"
 #include "devices/common/publish.h"
 #include "pair.h"
 
@@ -185,6 +186,7 @@ static int make_backend(struct net_device *device, const struct net_device_confi
 		.max_queue_size = config->queue_size,
 		.config_size = config->offer_config ? CONFIG_SIZE : 0,
 		.features = offered_features(config),
+		.protocol_features = postcopy_protocol_features(config->postcopy),
 		.log = log_sink(),
 	};
 

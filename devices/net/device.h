@@ -23,6 +23,7 @@ struct net_device_config {
 	struct worker **workers;
 	unsigned nr_workers, first_worker; /* pair n is served by the (first + n)th, modulo nr */
 	bool doorbells, polled;
+	bool postcopy; /* offer it */
 	unsigned mtu; /* 0: not given */
 	/* The configuration space: only for front ends that want it. */
 	bool offer_config;

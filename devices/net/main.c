@@ -10,6 +10,7 @@
 
 #include "device.h"
 #include "devices/common/log.h"
+#include "devices/common/postcopy.h"
 #include "devices/common/program.h"
 
 #define MIN_QUEUE_SIZE 16
@@ -23,7 +24,7 @@ struct net_options {
 	struct option_list sockets, forwards;
 	int queues, queue_size, num_threads, mtu;
 	int notify;
-	bool offer_config;
+	bool offer_config, postcopy;
 };
 
 /* All devices of the process: one, or with --switch one for each socket. */
@@ -71,6 +72,7 @@ static bool parse(int argc, char *argv[], struct program_options *common, struct
 		  "offer the configuration space too (QEMU 7.1 to 8.0 crash on it)" },
 		{ "mac", OPTION_TEXT, &opt->mac, "ADDRESS", 0, 0, NULL,
 		  "with --offer-config, the guest's address" },
+		postcopy_option(&opt->postcopy),
 	};
 	const struct option_group groups[] = {
 		{ "Connection", common_specs, PROGRAM_NR_OPTIONS },
@@ -120,6 +122,9 @@ static int check(struct net_options *opt, struct net *net)
 		return usage("--hostfwd", "--slirp, to which it belongs", "another port");
 	if (opt->sockets.nr > 1 && !opt->sw)
 		return usage("--socket-path", "one, or --switch to connect several", "several");
+	if (opt->postcopy && opt->sw)
+		return usage("--postcopy", "one guest to a process, as it waits for its memory",
+			     "--switch");
 	if (opt->queue_size & (opt->queue_size - 1))
 		return usage("--queue-size", "a power of two", "something else");
 	if (opt->mac && !opt->offer_config)
@@ -182,6 +187,7 @@ static int make_device(struct net *net)
 		.first_worker = net->nr_devices * (unsigned)opt->queues,
 		.doorbells = opt->notify == NOTIFY_DOORBELL,
 		.polled = opt->notify == NOTIFY_POLL,
+		.postcopy = opt->postcopy,
 		.mtu = (unsigned)opt->mtu,
 		.offer_config = opt->offer_config,
 		.has_mac = opt->mac,
@@ -250,6 +256,7 @@ static int serve(struct program_options *common, struct net *net)
 				   .be = net_device_backend(net->devices[0]),
 				   .stats = stats,
 				   .device_fd = -1,
+				   .postcopy = net->opt->postcopy,
 				   .more = seats,
 				   .opaque = net };
 
@@ -275,6 +282,8 @@ int main(int argc, char *argv[])
 	status = program_check(&common);
 	if (!status)
 		status = check(&opt, &net);
+	if (!status)
+		status = postcopy_check(opt.postcopy);
 	if (status)
 		return status;
 	net.opt = &opt;

@@ -225,6 +225,12 @@ struct bf_backend_config {
  * it serves, but for those that are offered only when they are named (bf_backend_config).
  */
 uint64_t bf_backend_supported_protocol_features(void);
+/**
+ * May this process have what BF_PROTOCOL_F_PAGEFAULT takes, a userfaultfd that sees faults of the kernel
+ * too? To be asked before it is offered: later it costs the guest. 0; -EPERM without CAP_SYS_PTRACE,
+ * /dev/userfaultfd and vm.unprivileged_userfaultfd=1; -ENOSYS, or another errno of userfaultfd().
+ */
+int bf_backend_check_postcopy(void);
 
 /**
  * 0 and *@be; -EINVAL a config that makes no sense; -ENOMEM; errno of epoll_create1(), eventfd() or
@@ -246,6 +252,18 @@ int bf_backend_attach(struct bf_backend *be, int fd);
  */
 void bf_backend_detach(struct bf_backend *be);
 bool bf_backend_attached(const struct bf_backend *be);
+
+/**
+ * bf_backend_give_up_missing - nobody waits for pages of a postcopy migration any more.
+ *
+ * Whoever touches guest memory that is still missing waits for the front end, bf_backend_dispatch()
+ * included, which then cannot see that the front end is gone. A program that offers PAGEFAULT watches its
+ * socket (POLLRDHUP) on another thread, and calls this. Memory that may be missing is lost then: system
+ * calls on it fail with EFAULT and queues on it break, for which bf_memory_guard() has to be in force.
+ * Without effect when nothing is missing. Any thread, until bf_backend_free(). The end of a connection
+ * does it too.
+ */
+void bf_backend_give_up_missing(struct bf_backend *be);
 
 /** An fd to poll for reading for the life of the object. Borrowed. */
 int bf_backend_fd(const struct bf_backend *be);

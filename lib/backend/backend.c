@@ -106,6 +106,8 @@ int bf_backend_new(const struct bf_backend_config *config, struct bf_backend **m
 	bf_report_init(&be->report, &config->log, "backend", config->name);
 
 	ret = copy_shmem_sizes(be, config);
+	if (!ret && bf_has(be->protocol_features, BF_PROTOCOL_F_PAGEFAULT))
+		ret = bf_missing_new(&be->missing);
 	if (ret)
 		goto free_be;
 	be->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -131,6 +133,7 @@ void bf_backend_free(struct bf_backend *be)
 	bf_backend_detach(be);
 	bf_fd_close(&be->post_fd);
 	bf_fd_close(&be->epoll_fd);
+	bf_missing_free(be->missing);
 	free(be->shmem_sizes);
 	free(be);
 }
@@ -244,10 +247,13 @@ static void drop_shared(struct bf_backend *be)
 	be->inflight = NULL;
 }
 
-/* The order: queue contexts let go, then memory, then the sockets. Nothing of the peer's remains.
+/*
+ * The order: memory that is missing, so that no queue context waits for it; queue contexts let go; then
+ * memory, then the sockets. Nothing of the peer's remains.
  */
 void bf_backend_close(struct bf_backend *be, int error)
 {
+	bf_backend_give_up_missing(be);
 	for (unsigned i = 0; i < be->nr_queues; i++)
 		bf_vring_reset(be, i, true);
 	if (be->offload && be->memory)

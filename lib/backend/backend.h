@@ -21,6 +21,7 @@
 #include "../mem/log.h"
 #include "../proto/channel.h"
 #include "../virtq/virtq.h"
+#include "missing.h"
 
 /* Messages of the main channel that one dispatch serves; the rest waits for the next. */
 #define BF_BACKEND_BATCH 64
@@ -99,6 +100,7 @@ struct bf_backend {
 	int uffd;                            /* postcopy: the userfaultfd; -1: none */
 	bool listening;                      /* POSTCOPY_LISTEN came */
 	struct bf_memory *postcopy_memory;   /* mapped, and waits for the front end's go-ahead */
+	struct bf_missing *missing; /* PAGEFAULT is offered: what is in force of it; else NULL */
 
 	struct bf_vring vrings[]; /* [nr_queues] */
 };

@@ -70,7 +70,8 @@ int bf_handle_set_mem_table(struct bf_backend *be, struct bf_msg *msg, struct bf
 	/* The table's check has made sure of one descriptor for each region, at most 8. */
 	for (unsigned i = 0; i < table->nr; i++)
 		regions[i] = from_wire(be, &table->regions[i], msg->fds[i]);
-	ret = bf_memory_new(regions, table->nr, &memory);
+	/* A thread that waits for a page does it at an address that the front end was told. */
+	ret = bf_memory_new_keeping(be->listening ? be->memory : NULL, regions, table->nr, &memory);
 	if (ret)
 		return bf_report_error(&be->report, ret, "SET_MEM_TABLE of %u regions: %s",
 				       table->nr, reason(ret));

@@ -10,7 +10,8 @@
  *	END		all pages are there
  *
  * Control context. A page that is touched before it is registered would read as zeroes for good; so
- * memory is not in force, and no ring can run in it, before the second table.
+ * memory is not in force, and no ring can run in it, before the second table. What is registered, and
+ * what becomes of it when the front end goes in the middle, is missing.c's.
  */
 #include "backend.h"
 
@@ -46,26 +47,49 @@ static int open_userfaultfd(void)
 	return fd < 0 ? -error : fd;
 }
 
-static int begin(struct bf_backend *be)
+int bf_backend_check_postcopy(void)
 {
-	struct uffdio_api api = { .api = UFFD_API };
 	int fd = open_userfaultfd();
 
 	if (fd < 0)
-		return bf_report_error(
-			&be->report, fd,
-			"POSTCOPY_ADVISE: no userfaultfd: %s; it takes CAP_SYS_PTRACE, "
-			"/dev/userfaultfd, or vm.unprivileged_userfaultfd=1",
-			strerror(-fd));
-	if (ioctl(fd, UFFDIO_API, &api) < 0) {
-		int error = -errno;
+		return fd;
+	bf_fd_close(&fd);
+	return 0;
+}
 
+static int no_userfaultfd(struct bf_backend *be, int error)
+{
+	return bf_report_error(&be->report, error,
+			       "POSTCOPY_ADVISE: no userfaultfd: %s; it takes CAP_SYS_PTRACE, "
+			       "/dev/userfaultfd, or vm.unprivileged_userfaultfd=1",
+			       strerror(-error));
+}
+
+static int begin(struct bf_backend *be)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	int fd, ret;
+
+	/* Nobody would see the faults of what the last one registered. */
+	if (bf_missing_nr(be->missing))
+		return bf_report_error(
+			&be->report, -EBUSY,
+			"POSTCOPY_ADVISE: memory is still missing after the last one; "
+			"POSTCOPY_END comes first");
+	fd = open_userfaultfd();
+	if (fd < 0)
+		return no_userfaultfd(be, fd);
+	ret = ioctl(fd, UFFDIO_API, &api) < 0 ? -errno : bf_missing_begin(be->missing, fd);
+	if (ret) {
 		bf_fd_close(&fd);
-		return bf_report_error(&be->report, error, "POSTCOPY_ADVISE: userfaultfd: %s",
-				       strerror(-error));
+		return bf_report_error(&be->report, ret, "POSTCOPY_ADVISE: userfaultfd: %s",
+				       strerror(-ret));
 	}
-	bf_postcopy_end(be);
+	bf_fd_close(&be->uffd);
 	be->uffd = fd;
+	be->listening = false;
+	bf_memory_unref(be->postcopy_memory);
+	be->postcopy_memory = NULL;
 	return 0;
 }
 
@@ -121,20 +145,6 @@ int bf_postcopy_set_mem_table(struct bf_backend *be, struct bf_msg *msg, struct 
 	}
 }
 
-static int register_mapping(struct bf_backend *be, const struct bf_mapping *mapping)
-{
-	struct uffdio_register range = {
-		.range = { (uintptr_t)mapping->base, mapping->len },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-
-	/* A huge page could not come as the small ones that are missing. */
-	(void)madvise(mapping->base, mapping->len, MADV_NOHUGEPAGE);
-	if (ioctl(be->uffd, UFFDIO_REGISTER, &range) < 0)
-		return -errno;
-	return range.ioctls & (1ull << _UFFDIO_COPY) ? 0 : -EOPNOTSUPP;
-}
-
 /*
  * Nothing that fails here can be told: the front end does not wait for an answer. So it ends the
  * connection, as the guest would read zeroes where its memory should be.
@@ -146,7 +156,7 @@ int bf_postcopy_go_ahead(struct bf_backend *be)
 
 	be->postcopy_memory = NULL;
 	for (unsigned i = 0; !ret && i < memory->nr; i++)
-		ret = register_mapping(be, memory->mappings[i]);
+		ret = bf_missing_add(be->missing, memory->mappings[i]);
 	if (ret) {
 		bf_memory_unref(memory);
 		be->fatal = true;
@@ -160,13 +170,21 @@ int bf_postcopy_go_ahead(struct bf_backend *be)
 	return BF_HANDLED;
 }
 
-/* Closing it ends the watch: pages that are there stay, and any other would be zeroes. */
+/* What is there stays, and any other page would be zeroes. */
 void bf_postcopy_end(struct bf_backend *be)
 {
+	if (be->missing)
+		bf_missing_end(be->missing);
 	bf_fd_close(&be->uffd);
 	be->listening = false;
 	bf_memory_unref(be->postcopy_memory);
 	be->postcopy_memory = NULL;
+}
+
+void bf_backend_give_up_missing(struct bf_backend *be)
+{
+	if (be->missing)
+		bf_missing_give_up(be->missing);
 }
 
 int bf_handle_postcopy_end(struct bf_backend *be, struct bf_msg *msg, struct bf_msg *reply)

@@ -10,6 +10,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#include "../base/fd.h"
 
 static int compare_gpa(const void *a, const void *b)
 {
@@ -82,9 +85,56 @@ static int assemble(struct bf_mapping *const *mappings, unsigned nr, struct bf_m
 	return 0;
 }
 
+static bool same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return !fstat(a, &x) && !fstat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* The mapping of @region that @old (NULL: nobody) has. */
+static struct bf_mapping *find_same(const struct bf_memory *old,
+				    const struct bf_memory_region *region)
+{
+	for (unsigned i = 0; old && i < old->nr; i++) {
+		const struct bf_memory_region *known = &old->mappings[i]->region;
+
+		if (known->gpa == region->gpa && known->size == region->size &&
+		    known->uva == region->uva && known->fd_offset == region->fd_offset &&
+		    same_file(known->fd, region->fd))
+			return old->mappings[i];
+	}
+	return NULL;
+}
+
+static int map_or_keep(const struct bf_memory *old, const struct bf_memory_region *region,
+		       struct bf_mapping **mapping)
+{
+	*mapping = find_same(old, region);
+	if (!*mapping)
+		return bf_mapping_new(region, mapping);
+	bf_mapping_ref(*mapping);
+	return 0;
+}
+
+/* The mapping's own, or the one that it has already stays. */
+static void hand_over(struct bf_mapping *mapping, int fd)
+{
+	if (mapping->region.fd < 0)
+		mapping->region.fd = fd;
+	else
+		bf_fd_close(&fd);
+}
+
 int bf_memory_new(const struct bf_memory_region *regions, unsigned nr, struct bf_memory **map)
 {
-	struct bf_mapping *mappings[BF_MAX_REGIONS];
+	return bf_memory_new_keeping(NULL, regions, nr, map);
+}
+
+int bf_memory_new_keeping(const struct bf_memory *old, const struct bf_memory_region *regions,
+			  unsigned nr, struct bf_memory **map)
+{
+	struct bf_mapping *mappings[BF_MAX_REGIONS] = { NULL };
 	unsigned made = 0;
 	int ret;
 
@@ -93,7 +143,7 @@ int bf_memory_new(const struct bf_memory_region *regions, unsigned nr, struct bf
 	if (!nr)
 		return -EINVAL;
 	for (; made < nr; made++) {
-		ret = bf_mapping_new(&regions[made], &mappings[made]);
+		ret = map_or_keep(old, &regions[made], &mappings[made]);
 		if (ret)
 			goto unmap;
 	}
@@ -102,7 +152,7 @@ int bf_memory_new(const struct bf_memory_region *regions, unsigned nr, struct bf
 		goto unmap;
 	/* Nothing can fail any more: now the descriptors change hands. */
 	for (unsigned i = 0; i < nr; i++)
-		mappings[i]->region.fd = regions[i].fd;
+		hand_over(mappings[i], regions[i].fd);
 	return 0;
 
 unmap:

@@ -46,7 +46,18 @@ struct bf_memory {
 int bf_mapping_new(const struct bf_memory_region *region, struct bf_mapping **mapping);
 struct bf_mapping *bf_mapping_ref(struct bf_mapping *mapping);
 void bf_mapping_unref(struct bf_mapping *mapping);
+/*
+ * Take all of it away from under whoever uses it: as if its file had become empty (guard.h). @empty_fd: a
+ * file that is. Any thread that keeps it counted.
+ */
+void bf_mapping_cut_all(struct bf_mapping *mapping, int empty_fd);
 
+/*
+ * As bf_memory_new(), but a region that @old has, of the same file, keeps its mapping: its host address
+ * is what it was.
+ */
+int bf_memory_new_keeping(const struct bf_memory *old, const struct bf_memory_region *regions,
+			  unsigned nr, struct bf_memory **map);
 /*
  * A map with one region more than @map, which may be NULL: none yet. @region's fd is owned on
  * success only. Errors as bf_memory_new(). @map is not changed and not consumed.

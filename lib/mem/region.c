@@ -92,6 +92,17 @@ int bf_mapping_new(const struct bf_memory_region *region, struct bf_mapping **ma
 	return 0;
 }
 
+void bf_mapping_cut_all(struct bf_mapping *mapping, int empty_fd)
+{
+	/* Can fail for want of memory only, and then it stays what it was. */
+	if (mmap(mapping->base, mapping->len, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, empty_fd, 0) == MAP_FAILED)
+		return;
+	__atomic_store_n(&mapping->cut, true, __ATOMIC_RELAXED);
+	/* Release: the flag before the count. Partner: bf_memory_cut(). */
+	__atomic_add_fetch(&bf_guard_cuts, 1, __ATOMIC_RELEASE);
+}
+
 struct bf_mapping *bf_mapping_ref(struct bf_mapping *mapping)
 {
 	__atomic_add_fetch(&mapping->refs, 1, __ATOMIC_RELAXED);

@@ -93,7 +93,7 @@ def blk_image(case):
                      ["--socket-path", case.socket, "--blk-file", path], 1, pattern)
 
 
-def blk_unreadable(case):
+def blk_as_nobody(case):
     path = case.image_of("secret", 512, 0)
     case.work.chmod(0o777)
     more = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
@@ -101,9 +101,20 @@ def blk_unreadable(case):
         case.refuses("belfry-blk: an image that may not be read", case.blk,
                      ["--socket-path", case.socket, "--blk-file", path], 1,
                      "secret: .*Permission denied", **more)
+        if userfaultfd_is_restricted():
+            case.refuses("belfry-blk: --postcopy without the right to it", case.blk,
+                         ["--socket-path", case.socket, "--null=1M", "--postcopy"], 1,
+                         "--postcopy: .*Operation not permitted.*CAP_SYS_PTRACE", **more)
     except PermissionError:
-        print("# the build folder is closed to other users: the unreadable image is left out")
+        print("# the build folder is closed to other users: what they may not is left out")
     case.work.chmod(0o700)
+
+
+def userfaultfd_is_restricted():
+    sysctl = pathlib.Path("/proc/sys/vm/unprivileged_userfaultfd")
+    node = pathlib.Path("/dev/userfaultfd")
+    return (sysctl.exists() and sysctl.read_text().strip() == "0"
+            and not (node.exists() and node.stat().st_mode & 0o006))
 
 
 def blk_socket(case):
@@ -208,7 +219,7 @@ def main():
     tap = lab.Tap()
     with lab.folder() as work:
         case = Case(tap, vmm, blk, work)
-        for test in (vmm_usage, vmm_kernel, blk_image, blk_unreadable, blk_socket, blk_live_socket,
+        for test in (vmm_usage, vmm_kernel, blk_image, blk_as_nobody, blk_socket, blk_live_socket,
                      blk_front_ends):
             with tap.part(test.__name__):
                 test(case)

@@ -16,45 +16,15 @@ import sys
 
 import disk
 import net
-from peer import KIB, MIB, SOON_S, Blk, Failed, guest_kernel, make_image, sha256, wait_until
-from qemu import Qemu, blk_device, net_device
+from migrate import (APPEND, FAST, KINDS, SLOW, Side, bridge, count_up, end_count, end_pace,
+                     set_parameters, start_pace, status, wait_counting, wait_status)
+from peer import KIB, MIB, SOON_S, guest_kernel, make_image, sha256, wait_until
+from qemu import Qemu
 
 SIZE = 8 * MIB
-CACHED = (("split", "/dev/vda", ""), ("packed", "/dev/vdb", ",packed=on"))
-SLOW, BRISK, FAST = 1 * MIB, 32 * MIB, 400 * MIB  # bytes a second
-# Or the guest's processor would write the pages of its cache before the device does, by zeroing them.
-APPEND = " init_on_alloc=0"
+BRISK = 32 * MIB  # bytes a second
 MAC = "52:54:00:00:00:01"
 ETH_P_RARP = b"\x80\x35"
-COUNT_SECTOR = 8192  # of the third disk: the guest counts there
-
-
-class Side:
-    """Back ends of one of the two machines."""
-
-    def __init__(self, run, number, images):
-        self.blks = [Blk(run, sys.argv[1], image, "eventfd",
-                         options=["--locking=off"] if index == 2 else [])
-                     for index, image in enumerate(images)]
-        tap = net.add_tap(number, address=False)
-        net.ip(f"link set {tap} master br0")
-        self.tap = tap
-        self.net = net.Net(run, sys.argv[2], f"--tap={tap}")
-        options = [options for _, _, options in CACHED] + [""]
-        self.devices = [blk_device(index, blk.socket, options[index])
-                        for index, blk in enumerate(self.blks)]
-        self.devices.append(net_device(1, self.net.socket, ",guest_announce=off"))
-
-    def end(self, run, title):
-        for backend in [*self.blks, self.net]:
-            run.equal(backend.total("errors"), 0, f"{title}: {backend.name} found no error")
-            run.ok(backend.terminate(), f"{title}: {backend.name} ends well")
-
-
-def bridge():
-    net.ip("link add br0 type bridge")
-    net.ip("addr add 10.0.1.2/24 dev br0")
-    net.ip("link set br0 up")
 
 
 def make_images(run):
@@ -64,41 +34,9 @@ def make_images(run):
     return here, [*there, here[2]]
 
 
-def count_up(guest):
-    """Written again and again, each number after the other."""
-    guest.run(f"{{ while [ ! -e /stop ]; do n=$((n + 1)); printf '%-512d' $n | dd of=/dev/vdc bs=512"
-              f" seek={COUNT_SECTOR} oflag=direct conv=notrunc; echo $n >/counted; usleep 10000;"
-              " done; touch /end.count; } >/dev/null 2>&1 &")
-
-
-def counted(image):
-    with open(image, "rb") as file:
-        file.seek(COUNT_SECTOR * 512)
-        return int(file.read(512).split()[0])
-
-
 def cache(guest, device, skip, count):
     """So many MiB into the page cache."""
     guest.run(disk.dd(64 * KIB, count * 16, f"if={device} of=/dev/null skip={skip * 16}"))
-
-
-def set_parameters(qemu, bandwidth, downtime_ms):
-    qemu.monitor.call("migrate-set-parameters", **{"max-bandwidth": bandwidth,
-                                                   "downtime-limit": downtime_ms})
-
-
-def status(qemu):
-    return qemu.monitor.call("query-migrate")
-
-
-def wait_status(qemu, expected):
-    def reached():
-        found = status(qemu)
-        if found["status"] == "failed":
-            raise Failed(f"migration failed: {found.get('error-desc', '')}")
-        return found["status"] == expected
-
-    wait_until(f"migration '{expected}'", reached)
 
 
 def cancelled(run, qemu, host):
@@ -107,7 +45,7 @@ def cancelled(run, qemu, host):
     set_parameters(qemu, SLOW, 1)
     qemu.monitor.call("migrate", uri="exec:cat >/dev/null")
     wait_status(qemu, "active")
-    for _, device, _ in CACHED:
+    for _, device, _ in KINDS:
         cache(guest, device, 0, 2)
     net.receive(run, guest, host, "10.0.1.2", "while a migration runs that will be cancelled")
     qemu.monitor.call("migrate_cancel")
@@ -126,7 +64,7 @@ def migrate(run, here, there, socket, host):
     wait_until("all of memory to be sent",
                lambda: status(here).get("ram", {}).get("dirty-sync-count", 0) >= 2)
     set_parameters(here, SLOW, 1)
-    for _, device, _ in CACHED:
+    for _, device, _ in KINDS:
         cache(guest, device, 2, SIZE // MIB - 2)
     net.receive(run, guest, host, "10.0.1.2", "while it migrates")
     run.equal(status(here)["status"], "active", "migration is still active when all has been read")
@@ -151,7 +89,7 @@ def announced(sniffer):
 
 def compare(run, guest, images, there):
     before = [blk.total("requests") for blk in there.blks]
-    for index, (title, device, _) in enumerate(CACHED):
+    for index, (title, device, _) in enumerate(KINDS):
         found = guest.sha256_of(disk.dd(64 * KIB, SIZE // (64 * KIB), f"if={device}"))
         run.equal(found, sha256(images[index]),
                   f"{title}: what the device wrote into the guest's memory came with it")
@@ -164,12 +102,12 @@ def test(run):
     kernel, initrd = guest_kernel(run, disk.LOAD)
     host = net.Host(os.urandom(1 * MIB))
     images = make_images(run)
-    sides = [Side(run, number, images[number]) for number in (0, 1)]
+    sides = [Side(run, *sys.argv[1:3], number, images[number]) for number in (0, 1)]
     here = Qemu(run, kernel, initrd, sides[0].devices, append=APPEND)
     guest = here.guest
     guest.wait_ready()
     net.up(guest, 1, "eth0")
-    guest.run(f"nc 10.0.1.2 {net.PACED} </dev/null | sha256sum >/paced &")
+    start_pace(guest)
     guest.run("exec 5</dev/vda 6</dev/vdb")  # the page cache of a closed disk is dropped
     load = disk.Load(run, guest, "read", "steady", "/dev/vdc",
                      sha256(images[0][2], 0, disk.LOAD_SIZE))
@@ -185,21 +123,16 @@ def test(run):
     run.ok(announced(sniffer), "belfry-net announces the guest at its new place (RARP)")
     load.guest = guest = there.guest
     compare(run, guest, images[0], sides[1])
-    written = counted(images[0][2])
-    wait_until("the guest to write on", lambda: counted(images[0][2]) > written)
+    written = wait_counting(images[0][2])
     load.wait_rounds(2)
     run.ok(here.quit(), "the first QEMU ends well")
     came = host.paced_bytes
     wait_until("more of the guest's TCP connection", lambda: host.paced_bytes > came + MIB / 4)
-    host.end_pace.set()
     guest.run("touch /stop")
     load.end()
-    wait_until("the last number", lambda: "there" in guest.run("[ ! -e /end.count ] || echo there"))
-    run.equal(counted(images[0][2]), int(guest.run("cat /counted")),
+    end_count(run, guest, images[0][2],
               f"{written} and more writes of the guest, before and after: none is lost")
-    wait_until("the sum of the connection", lambda: guest.run("cat /paced").strip())
-    run.ok(host.paced.hexdigest() in guest.run("cat /paced"),
-           f"one TCP connection through it all: {host.paced_bytes >> 10} KiB (sha256)")
+    end_pace(run, guest, host)
     net.send(run, guest, host, "10.0.1.2", "at its new place", 1)
     run.ok(there.quit(), "the other QEMU ends well")
     for side, title in zip(sides, ("here", "there")):

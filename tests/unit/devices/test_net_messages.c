@@ -130,6 +130,7 @@ static void test_command_line(void **state)
 		{ { "--offer-config", "--mac=53:54:00:01:02:03" }, 2 },
 		{ { "--offer-config", "--mac=52:54:00:01:02" }, 2 },
 		{ { "--queue-size=100" }, 2 },
+		{ { "--switch", "--postcopy" }, 2 },
 		{ { "--queues=0" }, 2 },
 		{ { "--sink", "--socket-path=/nonexistent/b" }, 2 },
 		{ { "--hostfwd=nonsense" }, 1 },
