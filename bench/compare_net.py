@@ -75,7 +75,7 @@ def their_round(run, mode, ring, seconds, huge):
 
 
 def measure(run, build, quick):
-    rounds, seconds = (1, 0.5) if quick else (3, 1.2)
+    rounds, seconds = (1, 0.5) if quick else (5, 1.2)
     huge = huge_pages()
     print("  net: the driver's memory is in", "huge pages" if huge else "pages of 4 KiB", flush=True)
     rows = []
