@@ -17,7 +17,10 @@ from testpmd import Testpmd, huge_pages, virtio_user
 MODES = {
     "loopback": ("io", "io", "Rx-pps", "start tx_first 8"),
     "sink": ("rxonly", "txonly", "Tx-pps", "start"),
+    "drop": ("rxonly", "txonly", "Tx-pps", "start"),
 }
+# Ports that stand beside the same mode of the peer's.
+GROUPS = (("loopback",), ("sink", "drop"))
 RINGS = {"split": 0, "packed": 1}
 DRIVER_OPTIONS = "queues=1,queue_size=256,in_order=1,mrg_rxbuf=0,packed_vq={}"
 PACKET = 64
@@ -79,16 +82,20 @@ def measure(run, build, quick):
     huge = huge_pages()
     print("  net: the driver's memory is in", "huge pages" if huge else "pages of 4 KiB", flush=True)
     rows = []
-    for mode in MODES:
-        ours = Net(run, build, mode)
+    for ports in GROUPS:
+        ours = {port: Net(run, build, port) for port in ports}
         for ring in RINGS:
-            results = {"ours": [], "peer": []}
+            results = {who: [] for who in ("peer", *ports)}
             for _ in range(rounds):
-                results["peer"].append(their_round(run, mode, ring, seconds, huge) / 1e6)
-                results["ours"].append(drive(run, ours.socket, mode, ring, seconds, huge) / 1e6)
-            our, their = (statistics.median(results[who]) for who in ("ours", "peer"))
-            rows.append({"name": f"net, {mode}, {ring}", "ours": round(our, 3),
-                         "peer": round(their, 3), "ratio": round(our / their, 3),
-                         "unit": "Mpps", "higher_is_better": True})
-        ours.terminate()
+                results["peer"].append(their_round(run, ports[0], ring, seconds, huge) / 1e6)
+                for port, net in ours.items():
+                    results[port].append(drive(run, net.socket, port, ring, seconds, huge) / 1e6)
+            their = statistics.median(results["peer"])
+            for port in ports:
+                our = statistics.median(results[port])
+                rows.append({"name": f"net, {port}, {ring}", "ours": round(our, 3),
+                             "peer": round(their, 3), "ratio": round(our / their, 3),
+                             "unit": "Mpps", "higher_is_better": True})
+        for net in ours.values():
+            net.terminate()
     return rows

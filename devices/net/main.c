@@ -20,7 +20,7 @@ static const char *const notify_words[] = { "eventfd", "doorbell", "poll", NULL 
 
 struct net_options {
 	const char *tap, *mac;
-	bool slirp, sw, loopback, sink;
+	bool slirp, sw, loopback, sink, drop;
 	struct option_list sockets, forwards;
 	int queues, queue_size, num_threads, mtu;
 	int notify;
@@ -54,7 +54,9 @@ static bool parse(int argc, char *argv[], struct program_options *common, struct
 		{ "loopback", OPTION_FLAG, &opt->loopback, NULL, 0, 0, NULL,
 		  "what a guest sends comes back to it (for measurement)" },
 		{ "sink", OPTION_FLAG, &opt->sink, NULL, 0, 0, NULL,
-		  "what a guest sends is counted and dropped (for measurement)" },
+		  "what a guest sends is copied, counted and dropped (for measurement)" },
+		{ "drop", OPTION_FLAG, &opt->drop, NULL, 0, 0, NULL,
+		  "what a guest sends is counted and dropped unread (for measurement)" },
 	};
 	const struct option_spec specs[] = {
 		{ "queues", OPTION_NUMBER, &opt->queues, "N", 1, BF_MAX_QUEUES / 2, NULL,
@@ -111,10 +113,11 @@ static bool parse_mac(const char *text, uint8_t mac[NET_MAC_LEN])
 
 static int check(struct net_options *opt, struct net *net)
 {
-	int nr = opt->slirp + opt->sw + opt->loopback + opt->sink + !!opt->tap;
+	int nr = opt->slirp + opt->sw + opt->loopback + opt->sink + opt->drop + !!opt->tap;
 
 	if (nr > 1)
-		return usage("port", "one of --slirp, --tap, --switch, --loopback and --sink",
+		return usage("port",
+			     "one of --slirp, --tap, --switch, --loopback, --sink and --drop",
 			     "several");
 	if (!nr)
 		opt->slirp = true;
@@ -166,8 +169,8 @@ static int make_port(struct net *net, struct net_port **port)
 		ret = port_switch_new(net->sw, port);
 	else if (opt->loopback)
 		ret = port_loopback_new(port);
-	else if (opt->sink)
-		ret = port_sink_new((unsigned)opt->queues, port);
+	else if (opt->sink || opt->drop)
+		ret = port_sink_new((unsigned)opt->queues, opt->sink, port);
 	else
 		ret = port_slirp_new(opt->forwards.items, opt->forwards.nr, (unsigned)opt->mtu,
 				     port);

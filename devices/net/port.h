@@ -42,7 +42,8 @@ struct net_port {
 
 /* Each: 0 and *@port, or negative errno, and then it is said why. */
 int port_loopback_new(struct net_port **port);
-int port_sink_new(unsigned nr_pairs, struct net_port **port);
+/* @copy: packets are copied out of the guest's memory; else they are not even read. */
+int port_sink_new(unsigned nr_pairs, bool copy, struct net_port **port);
 
 /* @name: of the interface, existing or not. @queues: IFF_MULTI_QUEUE if more than one. */
 int port_tap_new(const char *name, unsigned queues, struct net_port **port);

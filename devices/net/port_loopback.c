@@ -56,6 +56,7 @@ static bool transmit(struct net_port *port, struct net_pair *pair)
 		}
 	}
 	nr = net_tx_pop(tx, TX_BATCH);
+	net_tx_prefetch(tx, nr);
 	net_rx_stock(rx, nr);
 	for (i = 0; i < nr && net_backlog_empty(&rx->backlog); i++) {
 		struct net_packet packet;

@@ -66,6 +66,7 @@ static bool transmit(struct net_port *port, struct net_pair *pair)
 	unsigned i, nr = net_tx_pop(tx, TX_BATCH);
 	uint64_t packets = 0, bytes = 0;
 
+	net_tx_prefetch(tx, nr);
 	for (i = 0; i < nr; i++) {
 		struct net_packet packet;
 		int missed;

@@ -119,6 +119,7 @@ static bool transmit(struct net_port *port, struct net_pair *pair)
 	uint64_t packets = 0, bytes = 0;
 	uint32_t now = nr ? seconds() : 0;
 
+	net_tx_prefetch(tx, nr);
 	for (i = 0; i < nr; i++) {
 		struct net_packet packet;
 

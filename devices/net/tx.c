@@ -16,17 +16,21 @@ void net_tx_start(struct net_tx *tx, struct bf_virtq *vq, uint64_t features)
 unsigned net_tx_pop(struct net_tx *tx, unsigned nr)
 {
 	int ret = bf_virtq_pop_batch(tx->vq, tx->chains, nr, tx->iov, TX_PIECES);
-	unsigned skip = tx->headers ? 0 : tx->hdr_len;
 
 	if (ret <= 0)
 		return 0; /* broken: the library says it, and so does the worker */
-	for (int i = 0; i < ret; i++) {
-		/* The other CPU has written it: fetching takes longer than all that we do with it. */
+	for (int i = 0; i < ret; i++)
+		tx->done[i] = (struct bf_done){ .head = tx->chains[i].head };
+	return (unsigned)ret;
+}
+
+void net_tx_prefetch(const struct net_tx *tx, unsigned nr)
+{
+	unsigned skip = tx->headers ? 0 : tx->hdr_len;
+
+	for (unsigned i = 0; i < nr; i++)
 		if (tx->chains[i].nr_out)
 			__builtin_prefetch((uint8_t *)tx->chains[i].iov->iov_base + skip);
-		tx->done[i] = (struct bf_done){ .head = tx->chains[i].head };
-	}
-	return (unsigned)ret;
 }
 
 void net_tx_finish(struct net_tx *tx, unsigned sent, unsigned taken, uint64_t packets,
@@ -63,16 +67,23 @@ static void skip(struct net_packet *packet, size_t len)
 	packet->iov->iov_len -= len;
 }
 
-bool net_tx_open_slow(struct net_tx *tx, struct bf_chain *chain, struct net_packet *packet)
+bool net_tx_size_ok(struct net_tx *tx, const struct bf_chain *chain)
 {
-	struct virtio_net_hdr_v1 raw = { 0 };
-
 	if (chain->nr_in)
 		return drop(tx, NET_DROP_CHAIN);
 	if (chain->out_len < tx->hdr_len + NET_ETH_LEN)
 		return drop(tx, NET_DROP_SHORT);
 	if (chain->out_len > tx->hdr_len + NET_PACKET_MAX)
 		return drop(tx, NET_DROP_LONG);
+	return true;
+}
+
+bool net_tx_open_slow(struct net_tx *tx, struct bf_chain *chain, struct net_packet *packet)
+{
+	struct virtio_net_hdr_v1 raw = { 0 };
+
+	if (!net_tx_size_ok(tx, chain))
+		return false;
 	if (tx->headers)
 		net_gather(&raw, chain->iov, chain->nr_out, 0, NET_HDR_LEN_SHORT);
 	*packet = (struct net_packet){ .len = (uint32_t)(chain->out_len - tx->hdr_len),

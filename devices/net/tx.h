@@ -31,6 +31,13 @@ void net_tx_start(struct net_tx *tx, struct bf_virtq *vq, uint64_t features);
 
 /* Up to @nr, at most TX_BATCH; 0 also when the ring is broken. */
 unsigned net_tx_pop(struct net_tx *tx, unsigned nr);
+/*
+ * For those who will read the @nr packets: have them on their way. The driver's CPU has written them, and
+ * fetching takes longer than all that is done with them.
+ */
+void net_tx_prefetch(const struct net_tx *tx, unsigned nr);
+/* All that can be said of a chain without reading it. False: not a packet, and counted. */
+bool net_tx_size_ok(struct net_tx *tx, const struct bf_chain *chain);
 
 /*
  * Give back the first @sent of the @taken that were popped, and put the others back into the ring. Tells

@@ -125,6 +125,7 @@ static void test_command_line(void **state)
 		int status;
 	} cases[] = {
 		{ { "--sink", "--loopback" }, 2 },
+		{ { "--sink", "--drop" }, 2 },
 		{ { "--sink", "--hostfwd=tcp::1-:2" }, 2 },
 		{ { "--mac=52:54:00:01:02:03" }, 2 },
 		{ { "--offer-config", "--mac=53:54:00:01:02:03" }, 2 },

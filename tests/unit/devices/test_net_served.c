@@ -334,6 +334,7 @@ static const struct mode sums = {
 	{ "--loopback", "--notify=eventfd" }, 1, 150, MERGEABLE | EVENT | BIT(VIRTIO_NET_F_CSUM)
 };
 static const struct mode sink = { { "--sink", "--notify=eventfd" }, 1, 2048, MERGEABLE };
+static const struct mode drop = { { "--drop", "--notify=poll" }, 1, 2048, MERGEABLE };
 
 #define RUN(function, mode)                                                                    \
 	{                                                                                      \
@@ -359,6 +360,7 @@ int main(void)
 		RUN(test_hostile, polling),
 		RUN(test_bad_chains, plain),
 		RUN(test_sink, sink),
+		RUN(test_sink, drop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
