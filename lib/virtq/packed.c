@@ -347,19 +347,21 @@ static void fill_used(struct bf_virtq *vq, const struct bf_done *done, unsigned 
  */
 static unsigned push_in_order(struct bf_virtq *vq, const struct bf_done *done, unsigned nr)
 {
-	unsigned old = 0, entries = 0;
+	uint32_t *in_flight = vq->in_flight;
+	unsigned out = vq->order_out, old = 0, entries = 0;
 
 	for (unsigned i = 0; i < nr; i++) {
-		uint32_t taken = bf_virtq_give(vq->in_flight, vq->size, done[i].head);
+		uint32_t taken = bf_virtq_give(in_flight, vq->size, done[i].head);
 
 		old += !!(taken & BF_TAKEN_OLD);
-		bf_order_remove(vq, done[i].head);
+		bf_order_remove(vq, &out, done[i].head);
 		entries += taken & BF_TAKEN_ENTRIES;
 		if (!(taken & BF_TAKEN_WRITABLE) && i + 1 < nr)
 			continue;
 		fill_used(vq, &done[i], entries);
 		entries = 0;
 	}
+	vq->order_out = (uint16_t)out;
 	return old;
 }
 

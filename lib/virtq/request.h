@@ -126,13 +126,30 @@ static inline void bf_order_add(struct bf_virtq *vq, uint16_t head, bool writabl
 		vq->in_flight[head] |= BF_TAKEN_WRITABLE;
 }
 
-/* The order of pushes is the device's promise when the driver was told of it. */
-static inline void bf_order_remove(struct bf_virtq *vq, uint16_t head)
+/*
+ * The order of pushes is the device's promise when the driver was told of it. @out: order_out, which moves
+ * on over @head.
+ */
+static inline void bf_order_remove(const struct bf_virtq *vq, unsigned *out, uint16_t head)
 {
-	assert(vq->order[vq->order_out] == head);
-	if (++vq->order_out == vq->size)
-		vq->order_out = 0;
+	assert(vq->order[*out] == head);
+	*out = *out + 1u == vq->size ? 0 : *out + 1u;
 	(void)head;
+}
+
+/* As bf_order_add(), of those that were taken together. */
+static inline void bf_order_add_all(struct bf_virtq *vq, const struct bf_chain *chains, unsigned nr)
+{
+	uint16_t *order = vq->order;
+	unsigned in = vq->order_in, size = vq->size;
+
+	for (unsigned i = 0; i < nr; i++) {
+		order[in] = chains[i].head;
+		in = in + 1 == size ? 0 : in + 1;
+		if (chains[i].nr_in)
+			vq->in_flight[chains[i].head] |= BF_TAKEN_WRITABLE;
+	}
+	vq->order_in = (uint16_t)in;
 }
 
 /* @nr requests were taken the short way: there are no records. */
@@ -140,8 +157,8 @@ static inline unsigned bf_virtq_taken_shortly(struct bf_virtq *vq, const struct 
 					      unsigned nr)
 {
 	vq->nr_in_flight += nr;
-	for (unsigned i = 0; vq->in_order && i < nr; i++)
-		bf_order_add(vq, chains[i].head, chains[i].nr_in);
+	if (vq->in_order)
+		bf_order_add_all(vq, chains, nr);
 	return nr;
 }
 

@@ -303,13 +303,14 @@ static void fill_used(struct bf_virtq *vq, const struct bf_done *done, unsigned 
  */
 static unsigned push_in_order(struct bf_virtq *vq, const struct bf_done *done, unsigned nr)
 {
-	unsigned old = 0, skip = 0;
+	uint32_t *in_flight = vq->in_flight;
+	unsigned out = vq->order_out, old = 0, skip = 0;
 
 	for (unsigned i = 0; i < nr; i++) {
-		uint32_t taken = bf_virtq_give(vq->in_flight, vq->size, done[i].head);
+		uint32_t taken = bf_virtq_give(in_flight, vq->size, done[i].head);
 
 		old += !!(taken & BF_TAKEN_OLD);
-		bf_order_remove(vq, done[i].head);
+		bf_order_remove(vq, &out, done[i].head);
 		if (!(taken & BF_TAKEN_WRITABLE) && i + 1 < nr) {
 			skip++;
 			continue;
@@ -317,6 +318,7 @@ static unsigned push_in_order(struct bf_virtq *vq, const struct bf_done *done, u
 		fill_used(vq, &done[i], skip);
 		skip = 0;
 	}
+	vq->order_out = (uint16_t)out;
 	return old;
 }
 
