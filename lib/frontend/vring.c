@@ -149,6 +149,7 @@ static void ask_fd(struct bf_batch *batch, uint32_t request, unsigned queue, int
 static void ask_vring(struct bf_batch *batch, const struct bf_vring_setup *vring,
 		      const struct bf_vring_addr *where)
 {
+	bool acknowledged;
 	struct bf_msg msg;
 
 	ask_state(batch, BF_FE_SET_VRING_NUM, vring->queue, vring->size);
@@ -158,13 +159,14 @@ static void ask_vring(struct bf_batch *batch, const struct bf_vring_setup *vring
 	bf_batch_ask(batch, &msg, (int)vring->queue, NULL, NULL);
 	ask_fd(batch, BF_FE_SET_VRING_CALL, vring->queue, vring->call_fd);
 	ask_fd(batch, BF_FE_SET_VRING_ERR, vring->queue, vring->err_fd);
-	/*
-	 * Without bit 30, SET_FEATURES has enabled all rings ("Ring states"). Before it starts: what is to be
-	 * off must not run for a moment, and what waits in a transmit ring is not to be dropped.
-	 */
-	if (batch->fe->agreed.protocol_acknowledged)
-		ask_state(batch, BF_FE_SET_VRING_ENABLE, vring->queue, !vring->disabled);
+	/* Without bit 30, SET_FEATURES has enabled all rings ("Ring states"). */
+	acknowledged = batch->fe->agreed.protocol_acknowledged;
+	/* A stop leaves a ring enabled: what is to be off must not run for a moment. */
+	if (acknowledged && vring->disabled)
+		ask_state(batch, BF_FE_SET_VRING_ENABLE, vring->queue, 0);
 	ask_fd(batch, BF_FE_SET_VRING_KICK, vring->queue, vring->kick_fd);
+	if (acknowledged && !vring->disabled)
+		ask_state(batch, BF_FE_SET_VRING_ENABLE, vring->queue, 1);
 }
 
 static void mark_started(struct bf_frontend *fe, const struct bf_vring_setup *vring)

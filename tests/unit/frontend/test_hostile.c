@@ -150,8 +150,8 @@ static void a_reply_that_does_not_come(void **state)
 	(void)state;
 	one_life(UINT64_MAX, BF_FE_GET_FEATURES, SILENT, 0, -ETIMEDOUT);
 	one_life(UINT64_MAX, BF_FE_GET_QUEUE_NUM, SLOW, 0, -ETIMEDOUT);
-	one_life(UINT64_MAX, BF_FE_SET_VRING_ENABLE, SILENT, 1, -EPROTO); /* the next one is there */
-	one_life(UINT64_MAX, BF_FE_SET_VRING_KICK, SILENT, 1, -ETIMEDOUT);
+	one_life(UINT64_MAX, BF_FE_SET_VRING_KICK, SILENT, 1, -EPROTO); /* the next one is there */
+	one_life(UINT64_MAX, BF_FE_SET_VRING_ENABLE, SILENT, 1, -ETIMEDOUT);
 	one_life(UINT64_MAX, BF_FE_GET_VRING_BASE, SILENT, 1, -ETIMEDOUT);
 	one_life(UINT64_MAX, BF_FE_GET_CONFIG, SLOW, 0, -ETIMEDOUT);
 }
