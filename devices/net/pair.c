@@ -61,13 +61,9 @@ static bool serve_rx(struct worker_queue *queue)
 static bool discard_tx(struct worker_queue *queue)
 {
 	struct net_pair *pair = of_tx(queue);
-	unsigned nr;
 
 	pair->stalled = queue->parked = false;
-	nr = net_tx_pop(&pair->tx, TX_BATCH);
-	net_count_drops(&pair->tx.counters, NET_DROP_DISABLED, nr);
-	net_tx_finish(&pair->tx, nr, nr, 0, 0);
-	return nr;
+	return net_tx_discard(&pair->tx, &pair->tx.counters, NET_DROP_DISABLED);
 }
 
 /* While spinning: are there packets for which a look at the ring is worth while? */
@@ -225,13 +221,12 @@ void net_pair_set_doorbell(struct net_pair *pair, unsigned queue, enum stats_doo
 int net_pair_enable(struct net_pair *pair, unsigned queue, bool on)
 {
 	struct worker_queue *q = side(pair, queue);
+	bool changes = pair->enabled[queue % 2] != on;
 	int doorbell = atomic_load(&q->doorbell), ret;
 
-	if (pair->enabled[queue % 2] == on || !pair->started[queue % 2]) {
-		pair->enabled[queue % 2] = on;
-		return 0;
-	}
 	pair->enabled[queue % 2] = on;
+	if (!changes || !pair->started[queue % 2])
+		return 0;
 	take_back(pair, queue);
 	ret = hand_over(pair, queue);
 	/* Its page is mapped as before. */
@@ -243,9 +238,10 @@ int net_pair_enable(struct net_pair *pair, unsigned queue, bool on)
 static json_t *drops_json(const struct net_counters *counters)
 {
 	static const char *const names[NET_NR_DROPS] = {
-		[NET_DROP_SHORT] = "short",   [NET_DROP_LONG] = "long", [NET_DROP_CHAIN] = "chain",
-		[NET_DROP_HEADER] = "header", [NET_DROP_ROOM] = "room", [NET_DROP_SIZE] = "size",
-		[NET_DROP_PORT] = "port",     [NET_DROP_DISABLED] = "disabled",
+		[NET_DROP_SHORT] = "short", [NET_DROP_LONG] = "long",
+		[NET_DROP_CHAIN] = "chain", [NET_DROP_HEADER] = "header",
+		[NET_DROP_ROOM] = "room",   [NET_DROP_SIZE] = "size",
+		[NET_DROP_PORT] = "port",   [NET_DROP_DISABLED] = "disabled",
 	};
 	json_t *drops = json_object();
 

@@ -9,16 +9,6 @@
 
 #include "pair.h"
 
-/* The receive queue is switched off, perhaps for good: the guest shall have its buffers back. */
-static bool discard(struct net_pair *pair)
-{
-	unsigned nr = net_tx_pop(&pair->tx, TX_BATCH);
-
-	net_count_drops(&pair->rx.counters, NET_DROP_DISABLED, nr);
-	net_tx_finish(&pair->tx, nr, nr, 0, 0);
-	return nr;
-}
-
 /* Any packet. False: no receive buffers. Offloads that the guest does not take back are done by the backlog. */
 static bool turn(struct net_pair *pair, const struct net_packet *packet)
 {
@@ -41,8 +31,9 @@ static bool transmit(struct net_port *port, struct net_pair *pair)
 	(void)port;
 	/* Without a receive queue, as while both are stopped, transmit waits too. */
 	if (!rx->active) {
+		/* It is switched off, perhaps for good: the guest shall have its buffers back. */
 		if (atomic_load(&rx->disabled))
-			return discard(pair);
+			return net_tx_discard(tx, &rx->counters, NET_DROP_DISABLED);
 		net_pair_stall(pair);
 		return false;
 	}

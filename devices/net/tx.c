@@ -49,6 +49,15 @@ void net_tx_finish(struct net_tx *tx, unsigned sent, unsigned taken, uint64_t pa
 	net_count(&tx->counters, packets, bytes);
 }
 
+unsigned net_tx_discard(struct net_tx *tx, struct net_counters *counters, enum net_drop why)
+{
+	unsigned nr = net_tx_pop(tx, TX_BATCH);
+
+	net_count_drops(counters, why, nr);
+	net_tx_finish(tx, nr, nr, 0, 0);
+	return nr;
+}
+
 static bool drop(struct net_tx *tx, enum net_drop why)
 {
 	net_count_drops(&tx->counters, why, 1);

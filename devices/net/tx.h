@@ -31,6 +31,8 @@ void net_tx_start(struct net_tx *tx, struct bf_virtq *vq, uint64_t features);
 
 /* Up to @nr, at most TX_BATCH; 0 also when the ring is broken. */
 unsigned net_tx_pop(struct net_tx *tx, unsigned nr);
+/* A batch is taken and given back, counted as dropped in @counters. How many. */
+unsigned net_tx_discard(struct net_tx *tx, struct net_counters *counters, enum net_drop why);
 /*
  * For those who will read the @nr packets: have them on their way. The driver's CPU has written them, and
  * fetching takes longer than all that is done with them.

@@ -240,9 +240,12 @@ pop_linked(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iov
 
 	for (i = 0; i < nr && *used < nr_iov && has_work(vq); i++) {
 		unsigned entries = short_chain(vq, &span, &chains[i], iov + *used, nr_iov - *used);
-		uint16_t id = chains[i].head;
+		uint16_t id;
 
-		if (!entries || __builtin_expect(id >= vq->size || vq->in_flight[id], 0))
+		if (!entries)
+			break;
+		id = chains[i].head;
+		if (__builtin_expect(id >= vq->size || vq->in_flight[id], 0))
 			break;
 		vq->in_flight[id] = entries;
 		vq->next_avail = bf_packed_advance(vq->next_avail, entries, vq->size);

@@ -49,7 +49,7 @@ static int __attribute__((noinline)) pop_again(struct bf_virtq *vq, struct bf_ch
 		if (ret <= 0)
 			return taken ? (int)taken : ret;
 		if (vq->in_order)
-			bf_order_add(vq, chain->head, chain->nr_in);
+			bf_order_add(vq, chain, 1);
 		if (vq->dirty)
 			bf_dirty_taken(vq, chain->head);
 		chain->nr_iov = (unsigned)chain->nr_out + chain->nr_in;

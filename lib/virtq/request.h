@@ -117,15 +117,6 @@ static inline __attribute__((always_inline)) void bf_short_end(const struct bf_c
 	chain->nr_in = (uint16_t)(own->nr_iov - own->nr_out);
 }
 
-static inline void bf_order_add(struct bf_virtq *vq, uint16_t head, bool writable)
-{
-	vq->order[vq->order_in] = head;
-	if (++vq->order_in == vq->size)
-		vq->order_in = 0;
-	if (writable)
-		vq->in_flight[head] |= BF_TAKEN_WRITABLE;
-}
-
 /*
  * The order of pushes is the device's promise when the driver was told of it. @out: order_out, which moves
  * on over @head.
@@ -137,8 +128,8 @@ static inline void bf_order_remove(const struct bf_virtq *vq, unsigned *out, uin
 	(void)head;
 }
 
-/* As bf_order_add(), of those that were taken together. */
-static inline void bf_order_add_all(struct bf_virtq *vq, const struct bf_chain *chains, unsigned nr)
+/* Taken, in this order. */
+static inline void bf_order_add(struct bf_virtq *vq, const struct bf_chain *chains, unsigned nr)
 {
 	uint16_t *order = vq->order;
 	unsigned in = vq->order_in, size = vq->size;
@@ -158,7 +149,7 @@ static inline unsigned bf_virtq_taken_shortly(struct bf_virtq *vq, const struct 
 {
 	vq->nr_in_flight += nr;
 	if (vq->in_order)
-		bf_order_add_all(vq, chains, nr);
+		bf_order_add(vq, chains, nr);
 	return nr;
 }
 
@@ -193,7 +184,7 @@ static inline void bf_virtq_taken(struct bf_virtq *vq, const struct bf_chain *ch
 				  uint16_t position, unsigned entries)
 {
 	if (vq->in_order)
-		bf_order_add(vq, chain->head, chain->nr_in);
+		bf_order_add(vq, chain, 1);
 	if (__builtin_expect(!!vq->inflight, 0))
 		bf_inflight_taken(vq, chain->head, position, entries);
 	if (__builtin_expect(!!vq->dirty, 0))

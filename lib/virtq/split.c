@@ -63,6 +63,12 @@ static int look(struct bf_virtq *vq)
 	return take_index(vq);
 }
 
+static struct bf_element decode(const struct bf_desc *raw)
+{
+	return (struct bf_element){ bf_from_le64(raw->addr), bf_from_le32(raw->len),
+				    bf_from_le16(raw->flags) };
+}
+
 /* Follow the links from @head, below size; at most one of them leads into an indirect table. */
 int bf_split_follow(struct bf_walk *walk, unsigned head)
 {
@@ -83,8 +89,7 @@ int bf_split_follow(struct bf_walk *walk, unsigned head)
 			return bf_virtq_break(vq, -ELOOP, "chain of more than %u descriptors",
 					      table.nr);
 		bf_table_read(&table, i, &raw);
-		element = (struct bf_element){ bf_from_le64(raw.addr), bf_from_le32(raw.len),
-					       bf_from_le16(raw.flags) };
+		element = decode(&raw);
 		if (element.flags & VRING_DESC_F_INDIRECT) {
 			if (inside)
 				return bf_virtq_break(
@@ -158,15 +163,6 @@ pop_plain(struct bf_virtq *vq, struct bf_chain *chains, unsigned nr, struct iove
 	return bf_virtq_taken_shortly(vq, chains, i);
 }
 
-static struct bf_element read_element(const struct bf_desc *desc)
-{
-	struct bf_desc raw;
-
-	bf_copy_in(&raw, desc, sizeof(raw));
-	return (struct bf_element){ bf_from_le64(raw.addr), bf_from_le32(raw.len),
-				    bf_from_le16(raw.flags) };
-}
-
 /* The descriptors that hang on @head, or are in the indirect table that it refers to. */
 static bool __attribute__((noinline))
 short_chain(const struct bf_virtq *vq, const struct bf_span *span, uint16_t head,
@@ -175,15 +171,17 @@ short_chain(const struct bf_virtq *vq, const struct bf_span *span, uint16_t head
 	const uint8_t *table = (const void *)vq->desc;
 	struct bf_chain own = { .iov = iov };
 	const struct bf_span in = *span;
-	const struct bf_element first = read_element(&vq->desc[head]);
 	unsigned i = head, nr = vq->size;
+	struct bf_element first;
+	struct bf_desc raw;
 
+	bf_copy_in(&raw, &vq->desc[head], sizeof(raw));
+	first = decode(&raw);
 	if (first.flags & VRING_DESC_F_INDIRECT) {
 		nr = bf_table_in_span(vq, &in, &first, &table);
 		i = 0;
 	}
 	for (unsigned steps = 0; steps < nr; steps++) {
-		struct bf_desc raw;
 		unsigned flags;
 
 		bf_copy_in(&raw, table + (size_t)i * BF_TABLE_ENTRY, sizeof(raw));
